@@ -1,0 +1,17 @@
+"""Alluvium keeps a recommender model fresh. The rooms, in the order in which data meets them:
+
+settings    conf/*.yaml and mappings -> frozen typed settings, every fault in one error
+adapters    the only code that knows Spark sessions, Delta, MLflow and Horovod launching
+ingest      raw records -> bronze rows with stable keys and parsed columns
+clean       bronze -> silver, or quarantine with a rule and a reason
+catalog     items and users as they change
+features    growing vocabularies, item counts, histories and sequences ready to train on
+increment   which windows are learned when, and from what state
+model       what is learned: inputs, network, bundle, scorer (shared by the rooms below)
+train       feed, warm start, growth, the rank's training loop
+compress    magnitude pruning
+evaluate    metrics, baselines, intervals, the promotion gate, the report
+recommend   slates for histories
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,88 @@
+"""A mapping says what the columns of somebody's log mean. One YAML file a shop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from recsys_lib.settings import Section, read_yaml, validate
+
+Unit = Literal["s", "ms", "us", "ns"]
+Length = Literal["hour", "day", "week", "month"]
+
+
+class TimeMapping(Section):
+    """When an event happened: exactly one of `timestamp`, `epoch` (with `unit`) or `period`.
+
+    `period` is an integer that already counts windows; then nothing finer is known of the time,
+    and `order` decides what came first.
+    """
+
+    timestamp: str | None = Field(None, description="column or SQL: timestamp, date or ISO text")
+    epoch: str | None = Field(None, description="column or SQL: a number since 1970-01-01 UTC")
+    unit: Unit = "s"
+    period: str | None = Field(None, description="column or SQL: an integer period")
+
+    @model_validator(mode="after")
+    def _one(self) -> TimeMapping:
+        given = [n for n in ("timestamp", "epoch", "period") if getattr(self, n) is not None]
+        if len(given) != 1:
+            raise ValueError(f"name exactly one of timestamp, epoch, period; got {given or 'none'}")
+        return self
+
+
+class WindowMapping(Section):
+    """How the log is cut into increments.
+
+    Windows are numbered from 0 at `start` (default: the first event's midnight, UTC), each `days`
+    long; or a column that already counts them is named by `column`. With `time.period` the period
+    is the window.
+    """
+
+    days: float = Field(7.0, gt=0, description="length of a window in days")
+    start: str | None = Field(None, description="ISO time at which window 0 starts")
+    column: str | None = Field(None, description="column or SQL: integer window of the event")
+    history: int = Field(..., ge=1, description="windows the first model learns from")
+
+
+class TableMapping(Section):
+    """Attributes of items or users. `path` null: the columns are taken from the events."""
+
+    path: str | None = Field(None, description="CSV, JSON lines or Parquet")
+    id: str = Field(..., description="column or SQL: the id the events use")
+    attributes: dict[str, str] = Field(..., min_length=1, description="name: column or SQL")
+
+
+class Mapping(Section):
+    """Everything needed to read one shop's log. Values are columns, SQL expressions or constants.
+
+    A constant is a SQL literal: `type: "'view'"`.
+    """
+
+    name: str = "events"
+    user: str
+    item: str
+    type: str = "'event'"
+    time: TimeMapping
+    order: str | None = Field(None, description="column or SQL: breaks ties in time")
+    id: str | None = Field(None, description="column or SQL: the source's own event id")
+    value: str | None = Field(None, description="column or SQL: price or revenue")
+    quantity: str | None = None
+    windows: WindowMapping
+    task: Literal["next_window", "next_item"] = Field(
+        "next_window", description="next_window: baskets of returning users; next_item: sessions"
+    )
+    targets: tuple[str, ...] = Field((), description="event types to predict; empty: all")
+    rejects: dict[str, str] = Field(
+        {}, description="reason: SQL condition; rows for which it holds go to quarantine"
+    )
+    items: TableMapping | None = None
+    users: TableMapping | None = None
+
+
+def load_mapping(path: str | Path) -> Mapping:
+    """Read a mapping file. Raises SettingsError with every fault at once."""
+    values: dict[str, Any] = read_yaml(path)
+    return validate(Mapping, values, str(path), [])

@@ -1,0 +1,271 @@
+"""conf/*.yaml -> frozen typed settings. A section is a room is a class; every fault in one error."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from recsys_lib.errors import SettingsError
+
+
+class Section(BaseModel):
+    """Frozen, and strict about names: an unknown key is a fault, never ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RunSettings(Section):
+    """Where a run keeps everything it makes, and the seed of everything random."""
+
+    out: str = Field("build/run", description="folder of tables, models, MLflow store, report, log")
+    name: str = Field("alluvium", description="name of the registered model")
+    seed: int = 7
+    progress: bool = Field(True, description="show progress bars")
+
+
+class SparkSettings(Section):
+    """The session. `conf` passes any further Spark option through."""
+
+    master: str | None = Field("local[2]", description="null: what spark-submit says")
+    driver_memory: str = Field("2g", description="used when the job starts its own JVM")
+    shuffle_partitions: int = Field(2, ge=1)
+    conf: dict[str, str] = {}
+
+
+class LakeSettings(Section):
+    """Delta tables. `root` null means `run.out`/lake."""
+
+    root: str | None = None
+    target_file_mb: int = Field(128, ge=1)
+
+
+class IngestSettings(Section):
+    """The landing stream."""
+
+    max_files_per_batch: int = Field(1000, ge=1)
+
+
+class CleanSettings(Section):
+    """Rules are named in `recsys_lib.clean.rules`; a name listed in `off` is not applied."""
+
+    off: tuple[str, ...] = ()
+    earliest: str = Field("1990-01-01", description="events before are quarantined")
+    max_quantity: float | None = Field(None, gt=0)
+    max_value: float | None = Field(None, gt=0)
+
+
+class FeatureSettings(Section):
+    """Histories and item statistics."""
+
+    max_history: int = Field(2000, ge=1, description="latest events kept for a user")
+    count_windows: int = Field(16, ge=1, description="windows of item counts a model looks back on")
+
+
+class ModelSettings(Section):
+    """The network (see `recsys_lib.model.network`)."""
+
+    embedding_size: int = Field(64, ge=4)
+    blocks: int = Field(2, ge=0)
+    heads: int = Field(2, ge=1)
+    feed_forward_size: int = Field(128, ge=4)
+    copy_size: int = Field(32, ge=4, description="hidden width of the copy head")
+    recent_events: int = Field(64, ge=1, description="latest events the Transformer reads")
+    copy_items: int = Field(512, ge=1, description="distinct past items the copy head ranks")
+    dropout: float = Field(0.1, ge=0, lt=1)
+    id_dropout: float = Field(0.1, ge=0, lt=1)
+    decay: float = Field(0.94, gt=0, lt=1, description="weight of a count, per window of age")
+
+
+class TrainSettings(Section):
+    """The rank's loop. `epochs` is for the first model, `increment_epochs` for fine-tunes."""
+
+    ranks: int = Field(2, ge=1)
+    threads_per_rank: int = Field(1, ge=1)
+    epochs: float = Field(4.0, gt=0)
+    increment_epochs: float = Field(2.0, gt=0)
+    batch_size: int = Field(128, ge=1, description="examples a step over all ranks")
+    learning_rate: float = Field(2e-3, gt=0)
+    increment_learning_rate: float = Field(1e-3, gt=0)
+    optimizer: Literal["adam", "sgd"] = "adam"
+    warmup: float = Field(0.05, ge=0, lt=1, description="share of steps with rising rate")
+    clip_norm: float = Field(5.0, gt=0)
+    negatives: int = Field(2048, ge=1)
+    full_softmax_items: int = Field(8000, ge=0, description="at or below: no sampling")
+    max_targets: int = Field(64, ge=1, description="targets of one example that are learned")
+    rehearsal: float = Field(1.0, ge=0, description="old examples mixed in, per new example")
+    checkpoint_seconds: float = Field(30.0, gt=0)
+    timeout_seconds: float = Field(3600.0, gt=0)
+    stall_seconds: float = Field(300.0, gt=0, description="no step for so long: ranks are lost")
+    restarts: int = Field(2, ge=0)
+
+
+class PruneSettings(Section):
+    """tensorflow-model-optimization, polynomial schedule over the steps of each fine-tune."""
+
+    enabled: bool = True
+    final_sparsity: float = Field(0.5, ge=0, lt=1)
+    begin: float = Field(0.1, ge=0, le=1, description="share of a fine-tune's steps before pruning")
+    end: float = Field(0.7, ge=0, le=1, description="share of steps at which sparsity is final")
+    frequency: int = Field(5, ge=1, description="steps between mask updates")
+    embeddings: bool = Field(False, description="prune embedding tables too")
+
+
+class EvaluateSettings(Section):
+    """All items are ranked; intervals are bootstrapped by user."""
+
+    ks: tuple[int, ...] = (10, 20)
+    batch_rows: int = Field(128, ge=1)
+    bootstrap: int = Field(500, ge=10)
+    confidence: float = Field(0.95, gt=0.5, lt=1)
+    popularity_windows: int = Field(4, ge=1)
+
+
+class GateSettings(Section):
+    """Promote only what is proven better. Weights make one composite of the metrics named."""
+
+    weights: dict[str, float] = {"ndcg@10": 0.5, "f1@10": 0.5}
+    confidence: float = Field(0.9, gt=0.5, lt=1, description="one-sided")
+    min_gain: float = Field(0.0, description="relative gain the lower bound must exceed")
+    slice_floor: float = Field(0.1, ge=0, description="largest relative loss allowed on a slice")
+    min_slice_users: int = Field(50, ge=1, description="smaller slices are shown, not judged")
+    min_users: int = Field(20, ge=1, description="fewer judged users: no promotion")
+
+
+class RecommendSettings(Section):
+    k: int = Field(20, ge=1)
+    exclude_seen: bool = False
+    batch_rows: int = Field(512, ge=1)
+
+
+class TrackingSettings(Section):
+    """MLflow. Null: SQLite store and local artefacts in `run.out`."""
+
+    uri: str | None = None
+    experiment: str = "alluvium"
+
+
+class Settings(Section):
+    """All of conf/*.yaml."""
+
+    run: RunSettings = RunSettings()
+    spark: SparkSettings = SparkSettings()
+    lake: LakeSettings = LakeSettings()
+    ingest: IngestSettings = IngestSettings()
+    clean: CleanSettings = CleanSettings()
+    features: FeatureSettings = FeatureSettings()
+    model: ModelSettings = ModelSettings()
+    train: TrainSettings = TrainSettings()
+    prune: PruneSettings = PruneSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+    gate: GateSettings = GateSettings()
+    recommend: RecommendSettings = RecommendSettings()
+    tracking: TrackingSettings = TrackingSettings()
+
+
+S = TypeVar("S", bound=Section)
+
+
+def load_settings(path: str | Path | None = None, overrides: list[str] | None = None) -> Settings:
+    """Read base.yaml beside `path`, then `path`, then `section.key=value` overrides.
+
+    Raises SettingsError with every fault of all of them at once.
+    """
+    faults: list[str] = []
+    merged: dict[str, Any] = {}
+    files = []
+    if path is not None:
+        base = Path(path).parent / "base.yaml"
+        files = [base] if base.exists() and base != Path(path) else []
+        files = [*files, Path(path)]
+    for file in files:
+        merged = _merged(merged, _mapping_of(file, faults))
+    for text in overrides or []:
+        merged = _merged(merged, _override(text, faults))
+    source = ", ".join(str(file) for file in files) or "settings"
+    return validate(Settings, merged, source, faults)
+
+
+def validate(kind: type[S], values: dict[str, Any], source: str, faults: list[str]) -> S:
+    """Build `kind` from plain values; every fault, with the nearest valid key, in one error."""
+    try:
+        built = kind.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError(source, [*faults, *(_fault(kind, e) for e in error.errors())]) from None
+    if faults:
+        raise SettingsError(source, faults)
+    return built
+
+
+def read_yaml(file: str | Path) -> dict[str, Any]:
+    """A YAML file that holds a mapping. Raises SettingsError."""
+    faults: list[str] = []
+    values = _mapping_of(Path(file), faults)
+    if faults:
+        raise SettingsError(str(file), faults)
+    return values
+
+
+def _mapping_of(file: Path, faults: list[str]) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        faults.append(f"{file} cannot be read ({error.strerror}); name an existing YAML file")
+        return {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        faults.append(f"{file} is not valid YAML: {' '.join(str(error).split())}")
+        return {}
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        faults.append(f"{file} must hold sections with keys, got {type(values).__name__}")
+        return {}
+    return values
+
+
+def _override(text: str, faults: list[str]) -> dict[str, Any]:
+    key, separator, value = text.partition("=")
+    parts = key.strip().split(".")
+    if not separator or len(parts) < 2:
+        faults.append(f"--set must be section.key=value, got {text!r}")
+        return {}
+    try:
+        nested: Any = yaml.safe_load(value)
+    except yaml.YAMLError:
+        nested = value
+    for part in reversed(parts):
+        nested = {part: nested}
+    return dict(nested)
+
+
+def _merged(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+    out = dict(base)
+    for key, value in top.items():
+        nested = isinstance(value, dict) and isinstance(out.get(key), dict)
+        out[key] = _merged(out[key], value) if nested else value
+    return out
+
+
+def _fault(kind: type[BaseModel], error: Any) -> str:
+    location = [str(part) for part in error["loc"]]
+    name = ".".join(location)
+    if error["type"] != "extra_forbidden":
+        got = "" if error["type"] == "missing" else f", got {error['input']!r}"
+        return f"{name}: {error['msg'].lower()}{got}"
+    valid = _keys_at(kind, location[:-1])
+    near = get_close_matches(location[-1], valid, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]!r}?" if near else f"valid keys: {', '.join(sorted(valid))}"
+    return f"{name}: unknown key; {hint}"
+
+
+def _keys_at(kind: type[BaseModel], location: list[str]) -> list[str]:
+    for part in location:
+        field = kind.model_fields.get(part)
+        annotation = field.annotation if field else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        kind = annotation
+    return list(kind.model_fields)

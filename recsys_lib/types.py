@@ -1,0 +1,81 @@
+"""The nouns that pass between rooms: small, frozen, and free of any outside system."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+Form = Literal["dense", "pruned", "shrunk", "int8"]
+
+
+@dataclass(frozen=True)
+class Increment:
+    """Rows that landed in `table` in versions [from_version, to_version), half-open.
+
+    `first_window` and `last_window` are inclusive and count windows of the mapping's length
+    (a week, say) on the mapping's own axis.
+    """
+
+    table: str
+    from_version: int
+    to_version: int
+    rows: int = 0
+    first_event: datetime | None = None
+    last_event: datetime | None = None
+    first_window: int | None = None
+    last_window: int | None = None
+
+
+@dataclass(frozen=True)
+class CleanSplit:
+    """Every bronze row is in exactly one of the two frames; `rejected` carries rule and reason."""
+
+    valid: DataFrame
+    rejected: DataFrame
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """One learned state of the model. `learned` is the last window whose events touched it."""
+
+    name: str
+    version: int
+    uri: str
+    learned: int
+    parent: int | None = None
+    vocabulary_version: int = 0
+    form: Form = "dense"
+    run_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over users with its bootstrap interval (percentile, two-sided)."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class EvalReport:
+    """What one scorer reached on one window: `metrics["f1@10"]`, and the same by slice."""
+
+    scorer: str
+    window: int
+    users: int
+    metrics: dict[str, Estimate]
+    slices: dict[str, dict[str, Estimate]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A promotion decision as a value: logged first, obeyed second."""
+
+    promote: bool
+    reasons: tuple[str, ...]
+    difference: Estimate | None = None
