@@ -1,0 +1,92 @@
+"""The promotion gate: a candidate becomes champion only when it is proven better.
+
+Both answered the same requests of the same users before either had learned them. One composite of
+the metrics named in `gate.weights` decides; no slice may lose more than `gate.slice_floor`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from recsys_lib.evaluate.intervals import ALL, Replicates, estimate
+from recsys_lib.evaluate.metrics import NEW, Doubles
+from recsys_lib.settings import GateSettings
+from recsys_lib.types import Verdict
+
+NEW_ITEMS = "new items"
+
+
+def judge(
+    candidate: Mapping[str, Replicates],
+    champion: Mapping[str, Replicates] | None,
+    settings: GateSettings,
+) -> Verdict:
+    """Compare by slice (see `intervals.by_slice`), paired by user. `champion` None: there is none.
+
+    An empty mapping is a model that nobody was judged on: an empty window promotes nothing.
+    The verdict's difference is absolute; its `low` is the one-sided bound at gate.confidence.
+    """
+    if champion is None:
+        return Verdict(True, ("there is no champion yet: the first version is promoted",))
+    if ALL not in candidate or ALL not in champion:
+        return Verdict(False, ("nobody could be judged on this window: the champion stays",))
+    whole = candidate[ALL]
+    if whole.users < settings.min_users:
+        asked = f"gate.min_users is {settings.min_users:,}, judged were {whole.users:,}"
+        return Verdict(False, (f"too few users to judge ({asked}): the champion stays",))
+    ours = composite(whole.means, settings.weights)
+    theirs = composite(champion[ALL].means, settings.weights)
+    gap = estimate(ours - theirs, 2.0 * settings.confidence - 1.0)
+    relative = estimate(_relative(ours, theirs), 2.0 * settings.confidence - 1.0)
+    better = bool(relative.low > settings.min_gain)
+    sure = f"{settings.confidence:.0%} sure of more than {relative.low:+.1%}"
+    need = f"needed more than {settings.min_gain:+.1%}"
+    name = " + ".join(f"{weight:g} {metric}" for metric, weight in settings.weights.items())
+    reasons = [
+        f"{'better' if better else 'not proven better'} on {whole.users:,} users: {name} is "
+        f"{ours[0]:.4f} against {theirs[0]:.4f} ({relative.value:+.1%}; {sure}, {need})"
+    ]
+    losses = _floors(candidate, champion, settings)
+    promote = better and not losses
+    reasons = [*reasons, *losses, "promoted" if promote else "the champion stays"]
+    return Verdict(promote, tuple(reasons), gap)
+
+
+def composite(means: Mapping[str, Doubles], weights: Mapping[str, float]) -> Doubles:
+    """Weighted sum of metrics, replicate by replicate."""
+    parts = [weight * means[metric] for metric, weight in weights.items()]
+    return np.asarray(np.sum(parts, axis=0))
+
+
+def _floors(
+    candidate: Mapping[str, Replicates],
+    champion: Mapping[str, Replicates],
+    settings: GateSettings,
+) -> list[str]:
+    """One reason for every slice that loses too much. Items new to the user are a slice."""
+    fresh = {f"{NEW}{metric}": weight for metric, weight in settings.weights.items()}
+    judged = [
+        (name, part.users, part, champion[name], settings.weights)
+        for name, part in candidate.items()
+        if name in champion and name != ALL
+    ]
+    if all(metric in candidate[ALL].means for metric in fresh):
+        whole = candidate[ALL]
+        judged = [*judged, (NEW_ITEMS, whole.new_users, whole, champion[ALL], fresh)]
+    out = []
+    for name, users, ours, theirs, weights in judged:
+        if users < settings.min_slice_users:
+            continue
+        change = _relative(composite(ours.means, weights), composite(theirs.means, weights))
+        if change[0] < -settings.slice_floor:
+            floor = f"floor {-settings.slice_floor:+.1%}"
+            out.append(f"slice {name} loses: {change[0]:+.1%} on {users:,} users ({floor})")
+    return out
+
+
+def _relative(ours: Doubles, theirs: Doubles) -> Doubles:
+    """Gain over `theirs`; where that is 0, any gain counts as 100 %."""
+    gap = ours - theirs
+    return np.where(theirs > 0, gap / np.where(theirs > 0, theirs, 1.0), np.sign(gap))
