@@ -19,13 +19,13 @@ class Popularity:
 
     name = "popularity"
 
-    def __init__(self, popularity: NDArray[np.floating]) -> None:
+    def __init__(self, popularity: NDArray[np.float64]) -> None:
         self.items = len(popularity) - 1
         counts = np.nan_to_num(np.asarray(popularity, dtype=np.float64))
         # Below 1, so that one event of the user's own outweighs everybody else's.
         self.share = np.clip(counts, 0, None) / (1.0 + counts.max(initial=0.0))
         best = np.lexsort((np.arange(1, self.items + 1), -self.share[1:].astype(np.float32)))
-        self.order = (best + 1).astype(np.int32)
+        self.order: Ints = (best + 1).astype(np.int32)
 
     def top_k(
         self, histories: Histories, k: int, *, exclude_seen: bool = False
@@ -37,19 +37,17 @@ class Popularity:
             return self._best(len(histories), k, seen, rows[:0], items[:0], weights[:0])
         return self._best(len(histories), k, seen[weights > 0], rows, items, weights)
 
-    def _weights(self, histories: Histories) -> NDArray[np.float64] | None:
-        """float64 [E]: what each past event adds to the score of its item; None: nothing."""
-        return None
+    def _weights(self, histories: Histories) -> NDArray[np.float64]:
+        """float64 [E]: what each past event adds to the score of its item."""
+        return np.zeros(len(histories.items))
 
     def _personal(self, histories: Histories) -> tuple[Keys, NDArray[np.float64]]:
         """Distinct (row, item) pairs as sorted keys row * (N + 1) + item, with their weight."""
         known = (histories.items > 0) & (histories.items <= self.items)
         keys = histories.row[known] * (self.items + 1) + histories.items[known]
-        weights = self._weights(histories)
         pairs, place = np.unique(keys, return_inverse=True)
-        if weights is None:
-            return pairs, np.zeros(len(pairs))
-        return pairs, np.bincount(place, weights=weights[known], minlength=len(pairs))
+        added = self._weights(histories)[known]
+        return pairs, np.bincount(place, weights=added, minlength=len(pairs))
 
     def _best(
         self,
@@ -102,7 +100,7 @@ class PersonalFrequency(Popularity):
 
     name = "personal_frequency"
 
-    def _weights(self, histories: Histories) -> NDArray[np.float64] | None:
+    def _weights(self, histories: Histories) -> NDArray[np.float64]:
         return np.ones(len(histories.items))
 
 
@@ -115,12 +113,12 @@ class RecencyFrequency(Popularity):
 
     name = "recency_frequency"
 
-    def __init__(self, popularity: NDArray[np.floating], decay: float = 0.94) -> None:
+    def __init__(self, popularity: NDArray[np.float64], decay: float = 0.94) -> None:
         super().__init__(popularity)
         self.share = 1e-3 * self.share  # an old purchase of one's own still comes first
         self.decay = decay
 
-    def _weights(self, histories: Histories) -> NDArray[np.float64] | None:
+    def _weights(self, histories: Histories) -> NDArray[np.float64]:
         age = np.floor(histories.now[histories.row]) - np.floor(histories.at)
         weights: NDArray[np.float64] = self.decay ** np.nan_to_num(np.clip(age, 0, None))
         order = np.lexsort((histories.at, histories.items, histories.row))

@@ -44,13 +44,12 @@ def judge(
     sure = f"{settings.confidence:.0%} sure of more than {relative.low:+.1%}"
     need = f"needed more than {settings.min_gain:+.1%}"
     name = " + ".join(f"{weight:g} {metric}" for metric, weight in settings.weights.items())
-    reasons = [
-        f"{'better' if better else 'not proven better'} on {whole.users:,} users: {name} is "
-        f"{ours[0]:.4f} against {theirs[0]:.4f} ({relative.value:+.1%}; {sure}, {need})"
-    ]
+    found = "better" if better else "not proven better"
+    numbers = f"{ours[0]:.4f} against {theirs[0]:.4f} ({relative.value:+.1%}; {sure}, {need})"
+    reason = f"{found} on {whole.users:,} users: {name} is {numbers}"
     losses = _floors(candidate, champion, settings)
     promote = better and not losses
-    reasons = [*reasons, *losses, "promoted" if promote else "the champion stays"]
+    reasons = [reason, *losses, "promoted" if promote else "the champion stays"]
     return Verdict(promote, tuple(reasons), gap)
 
 

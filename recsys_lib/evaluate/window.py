@@ -71,7 +71,7 @@ def score_window(
     return sequences.mapInArrow(score, schema)
 
 
-def slices_of(known: NDArray[np.integer]) -> list[list[str]]:
+def slices_of(known: NDArray[np.int64]) -> list[list[str]]:
     """Slice names of users with `known` earlier events; `short` users are `light` ones too."""
     out = []
     for events in known.tolist():
