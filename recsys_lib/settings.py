@@ -1,10 +1,11 @@
-"""conf/*.yaml -> frozen typed settings. A section is a room is a class; every fault in one error."""
+"""conf/*.yaml -> frozen typed settings. A section is a room; every fault in one error."""
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -62,7 +63,7 @@ class FeatureSettings(Section):
     """Histories and item statistics."""
 
     max_history: int = Field(2000, ge=1, description="latest events kept for a user")
-    count_windows: int = Field(16, ge=1, description="windows of item counts a model looks back on")
+    count_windows: int = Field(32, ge=1, description="windows of item counts a model looks back on")
 
 
 class ModelSettings(Section):
@@ -169,6 +170,20 @@ class Settings(Section):
 S = TypeVar("S", bound=Section)
 
 
+class _PlainYaml(yaml.SafeLoader):
+    """YAML in which only true and false are booleans: `off`, `no` and `on` are words, as in 1.2."""
+
+    yaml_implicit_resolvers: ClassVar = {
+        first: [pair for pair in pairs if pair[0] != "tag:yaml.org,2002:bool"]
+        for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+_PlainYaml.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+
+
 def load_settings(path: str | Path | None = None, overrides: list[str] | None = None) -> Settings:
     """Read base.yaml beside `path`, then `path`, then `section.key=value` overrides.
 
@@ -211,7 +226,7 @@ def read_yaml(file: str | Path) -> dict[str, Any]:
 
 def _mapping_of(file: Path, faults: list[str]) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+        values = yaml.load(file.read_text(encoding="utf-8"), Loader=_PlainYaml)
     except OSError as error:
         faults.append(f"{file} cannot be read ({error.strerror}); name an existing YAML file")
         return {}
@@ -233,7 +248,7 @@ def _override(text: str, faults: list[str]) -> dict[str, Any]:
         faults.append(f"--set must be section.key=value, got {text!r}")
         return {}
     try:
-        nested: Any = yaml.safe_load(value)
+        nested: Any = yaml.load(value, Loader=_PlainYaml)
     except yaml.YAMLError:
         nested = value
     for part in reversed(parts):
@@ -265,7 +280,9 @@ def _keys_at(kind: type[BaseModel], location: list[str]) -> list[str]:
     for part in location:
         field = kind.model_fields.get(part)
         annotation = field.annotation if field else None
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        choices = get_args(annotation) or (annotation,)  # a section may be optional: Table | None
+        found = [c for c in choices if isinstance(c, type) and issubclass(c, BaseModel)]
+        if not found:
             return []
-        kind = annotation
+        kind = found[0]
     return list(kind.model_fields)
