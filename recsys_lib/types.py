@@ -31,6 +31,23 @@ class Increment:
 
 
 @dataclass(frozen=True)
+class Manifest:
+    """A log cut into landing files: raw rows by window, and rows whose window is not known.
+
+    `axis` is the window axis as JSON (see `recsys_lib.ingest.axis`).
+    """
+
+    source: str
+    axis: str
+    windows: dict[int, int]
+    unknown: int = 0
+
+    @property
+    def rows(self) -> int:
+        return sum(self.windows.values()) + self.unknown
+
+
+@dataclass(frozen=True)
 class CleanSplit:
     """Every bronze row is in exactly one of the two frames; `rejected` carries rule and reason."""
 

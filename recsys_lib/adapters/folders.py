@@ -1,0 +1,78 @@
+"""Small file work on any file system that Spark can reach: local folders, hdfs://, s3://."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+import fsspec
+from fsspec import AbstractFileSystem
+
+from recsys_lib.errors import SourceError
+
+
+def absolute(path: str) -> str:
+    """A path that Spark, delta-rs and Python read alike: URIs as they are, others absolute."""
+    return path.rstrip("/") if "://" in path else os.path.abspath(path)
+
+
+def resolve(path: str) -> str:
+    """`package:module/rest` is looked up inside an installed package. Raises SourceError."""
+    if not path.startswith("package:"):
+        return absolute(path)
+    module, _, rest = path.removeprefix("package:").partition("/")
+    spec = importlib.util.find_spec(module) if module.isidentifier() else None
+    places = list(spec.submodule_search_locations or []) if spec else []
+    if not places:
+        raise SourceError(
+            f"{path}: no installed package is named {module!r}; pip install it, or give a path"
+        )
+    return str(Path(places[0]) / rest)
+
+
+def file_system(path: str) -> tuple[AbstractFileSystem, str]:
+    """The file system of `path`, and `path` in that system's own words."""
+    _register_hdfs(path)
+    fs, inner = fsspec.core.url_to_fs(path)
+    return fs, inner
+
+
+def move(source: str, target: str) -> None:
+    """Rename within one file system; the target appears whole or not at all."""
+    fs, inner = file_system(source)
+    other = file_system(target)[1]
+    fs.makedirs(other.rsplit("/", 1)[0], exist_ok=True)
+    if "://" not in source:
+        os.replace(inner, other)
+    else:
+        fs.mv(inner, other, recursive=True)
+
+
+def write_text(path: str, text: str) -> None:
+    """Write beside, then rename, so that a reader never sees half a file."""
+    fs, inner = file_system(path)
+    fs.makedirs(inner.rsplit("/", 1)[0], exist_ok=True)
+    with fs.open(f"{inner}.tmp", "w") as file:
+        file.write(text)
+    if "://" not in path:
+        os.replace(f"{inner}.tmp", inner)
+    else:
+        if fs.exists(inner):
+            fs.rm(inner)
+        fs.mv(f"{inner}.tmp", inner)
+
+
+def read_text(path: str) -> str | None:
+    """The file's text; None where there is no file."""
+    fs, inner = file_system(path)
+    if not fs.exists(inner):
+        return None
+    with fs.open(inner, "r") as file:
+        return str(file.read())
+
+
+def _register_hdfs(path: str) -> None:
+    """hdfs:// without libhdfs; fsspec's own hdfs needs a native Hadoop."""
+    if path.startswith("hdfs://"):
+        fsspec.register_implementation("hdfs", "hdfs_native.fsspec.HdfsFileSystem", clobber=True)

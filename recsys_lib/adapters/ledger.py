@@ -1,0 +1,92 @@
+"""Who has read which versions of which table: a tiny append-only Delta table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable, write_deltalake
+from deltalake.exceptions import TableNotFoundError
+
+from recsys_lib.types import Increment
+
+SCHEMA = pa.schema(
+    [
+        ("table", pa.string()),
+        ("reader", pa.string()),
+        ("state", pa.string()),
+        ("window", pa.int32()),
+        ("from_version", pa.int64()),
+        ("to_version", pa.int64()),
+        ("rows", pa.int64()),
+        ("first_event", pa.timestamp("us", "UTC")),
+        ("last_event", pa.timestamp("us", "UTC")),
+        ("first_window", pa.int32()),
+        ("last_window", pa.int32()),
+        ("counts", pa.string()),
+        ("written", pa.timestamp("us", "UTC")),
+    ]
+)
+
+
+class Ledger:
+    """One row when an increment is opened, one when it is read."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def rows(self, table: str | None = None, reader: str | None = None) -> list[dict[str, Any]]:
+        """All rows, oldest first; `counts` as a dict. Grows by a few rows a window."""
+        try:
+            found = DeltaTable(self.path).to_pyarrow_table()
+        except TableNotFoundError:
+            return []
+        for column, value in (("table", table), ("reader", reader)):
+            if value is not None:
+                found = found.filter(pc.equal(found[column], value))
+        listed = found.sort_by([("written", "ascending")]).to_pylist()
+        return [{**row, "counts": json.loads(row["counts"] or "{}")} for row in listed]
+
+    def position(self, table: str, reader: str) -> tuple[Increment | None, int]:
+        """The increment that is open, if any, and the first version that is not read."""
+        rows = self.rows(table, reader)
+        read = max((row["to_version"] for row in rows if row["state"] == "read"), default=0)
+        waiting = [r for r in rows if r["state"] == "open" and r["from_version"] >= read]
+        return (_increment(waiting[0]) if waiting else None), read
+
+    def recorded(self, table: str, reader: str, window: int) -> dict[str, Any] | None:
+        """The row with which `reader` closed `window`, or None: not closed yet."""
+        for row in self.rows(table, reader):
+            if row["state"] == "read" and row["window"] == window:
+                return row
+        return None
+
+    def write(
+        self,
+        increment: Increment,
+        reader: str,
+        state: Literal["open", "read"],
+        *,
+        window: int | None = None,
+        counts: Mapping[str, Any] | None = None,
+    ) -> None:
+        row = {
+            **asdict(increment),
+            "reader": reader,
+            "state": state,
+            "window": increment.last_window if window is None else window,
+            "counts": json.dumps(dict(counts or {}), sort_keys=True),
+            "written": datetime.now(UTC),
+        }
+        write_deltalake(self.path, pa.Table.from_pylist([row], schema=SCHEMA), mode="append")
+
+
+def _increment(row: dict[str, Any]) -> Increment:
+    names = Increment.__dataclass_fields__
+    return Increment(**{name: row[name] for name in names})
+

@@ -1,0 +1,134 @@
+"""Pinned Delta tables read without a JVM, from inside a rank or an executor (delta-rs, Arrow)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+from deltalake import DeltaTable
+
+from recsys_lib.errors import LakeError
+from recsys_lib.model.catalog import Catalog
+from recsys_lib.model.stats import item_stats
+
+
+@dataclass(frozen=True)
+class SequenceRows:
+    """Rows of the `sequences` table at one version. Picklable; opened where it is read."""
+
+    path: str
+    version: int
+    seed: int
+    batch_rows: int = 256
+
+    def batches(
+        self, windows: tuple[int, int], rank: int, ranks: int, epoch: int
+    ) -> Iterator[pa.RecordBatch]:
+        """This rank's rows of windows first..last, in an order fixed by seed and epoch.
+
+        A rank reads whole files of its own where there are enough; else every ranks-th batch.
+        """
+        files = _files(self.path, self.version, windows)
+        random = np.random.default_rng([self.seed, epoch])
+        whole = len(files) >= ranks and len(files) % ranks == 0
+        own = files[rank::ranks] if whole else files
+        own = [own[i] for i in random.permutation(len(own))]
+        number = 0
+        for file in own:
+            for batch in file.to_batches(batch_size=self.batch_rows):
+                number += 1
+                if len(batch) and (whole or number % ranks == rank):
+                    yield batch.take(pa.array(random.permutation(len(batch))))
+
+
+@dataclass(frozen=True)
+class CatalogReader:
+    """Reads the shop as it was known when window `before` began.
+
+    Statistics cover the windows first_stats..before; `tables` holds the pinned version of
+    vocabulary, item_features and item_counts.
+    """
+
+    root: str
+    tables: dict[str, int]
+    before: int
+    first_stats: int
+    item_attributes: tuple[str, ...]
+    user_attributes: tuple[str, ...]
+
+    def __call__(self) -> Catalog:
+        words = self._table("vocabulary", pc.field("window") < self.before)
+        kinds = words.column("kind").to_numpy(zero_copy_only=False)
+        items = words.filter(pa.array(kinds == "item"))
+        index = items.column("index").to_numpy()
+        count = int(index.max(initial=0))
+        ids = np.full(count + 1, "", dtype=object)
+        ids[index] = items.column("id").to_numpy(zero_copy_only=False)
+        return Catalog(
+            ids=ids.astype(np.str_),
+            attributes=self._attributes(count),
+            sizes=tuple(_size(words, kinds, f"item.{name}") for name in self.item_attributes),
+            profile=tuple(_size(words, kinds, f"user.{name}") for name in self.user_attributes),
+            types=_names(words.filter(pa.array(kinds == "type"))),
+            stats=self._stats(count),
+        )
+
+    def _attributes(self, items: int) -> np.ndarray:
+        out = np.zeros((items + 1, len(self.item_attributes)), dtype=np.int32)
+        if not self.item_attributes:
+            return out
+        rows = self._table("item_features", pc.field("window") < self.before)
+        flat = rows.column("attributes").combine_chunks().flatten().fill_null(0)
+        index = rows.column("index").to_numpy()
+        out[index] = np.asarray(flat, dtype=np.int32).reshape(len(index), out.shape[1])
+        return out
+
+    def _stats(self, items: int) -> object:
+        # Counts of 2 * 16 windows back weigh less than a thousandth; they are not read.
+        since = self.first_stats - 32
+        span = (pc.field("window") < self.before) & (pc.field("window") >= since)
+        rows = self._table("item_counts", span)
+        return item_stats(
+            window=rows.column("window").to_numpy().astype(np.int64),
+            index=rows.column("index").to_numpy().astype(np.int64),
+            users=rows.column("users").to_numpy().astype(np.float64),
+            items=items,
+            first=self.first_stats,
+            last=self.before,
+        )
+
+    def _table(self, name: str, where: pc.Expression) -> pa.Table:
+        table = DeltaTable(f"{self.root}/{name}", version=self.tables.get(name))
+        return table.to_pyarrow_dataset().to_table(filter=where)
+
+
+def _files(path: str, version: int, windows: tuple[int, int]) -> list[ds.Fragment]:
+    table = DeltaTable(path, version=version)
+    window = pc.field("window")
+    dataset = table.to_pyarrow_dataset()
+    inside = (window >= windows[0]) & (window <= windows[1])
+    files = list(dataset.get_fragments(filter=inside))
+    if not files:
+        raise LakeError(
+            f"{path} must hold rows of windows {windows[0]} to {windows[1]} at version {version}, "
+            "got none; ingest these windows first"
+        )
+    # Spark names files part-NNNNN-<random>: the number is the same in every run, the rest is not.
+    return sorted(files, key=lambda file: (file.path.rsplit("/", 1)[0], _part(file.path)))
+
+
+def _part(path: str) -> str:
+    return "-".join(path.rsplit("/", 1)[-1].split("-")[:2])
+
+
+def _size(words: pa.Table, kinds: np.ndarray, kind: str) -> int:
+    return int(words.filter(pa.array(kinds == kind)).column("index").to_numpy().max(initial=0))
+
+
+def _names(words: pa.Table) -> tuple[str, ...]:
+    pairs = sorted(zip(words.column("index").to_pylist(), words.column("id").to_pylist(), strict=True))
+    return ("", *(name for _, name in pairs))

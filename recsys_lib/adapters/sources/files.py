@@ -1,0 +1,205 @@
+"""A user's log as it lies: CSV with a header, JSON lines or Parquet; a file or a folder."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import reduce
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fsspec import AbstractFileSystem
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from recsys_lib.adapters.folders import file_system, resolve
+from recsys_lib.errors import SourceError
+
+CORRUPT = "_corrupt_record"
+FORMATS = {
+    "csv": "csv",
+    "tsv": "csv",
+    "txt": "csv",
+    "json": "json",
+    "jsonl": "json",
+    "ndjson": "json",
+    "parquet": "parquet",
+    "pq": "parquet",
+}
+PACKED = ("gz", "bz2", "zst")
+
+
+def read_log(spark: SparkSession, path: str) -> DataFrame:
+    """Every record of `path`, columns as they come; CSV columns are all strings.
+
+    A line that does not parse keeps its text in `_corrupt_record`, its columns null. A file that
+    cannot be read at all is a SourceError that names it: half a folder is never taken for all.
+    Files of a folder may have their columns in any order; one that lacks a column has nulls there.
+    """
+    fs, root = file_system(resolve(path))
+    files = _files(fs, root, path)
+    kinds = {_format(file) for file in files}
+    if len(kinds) > 1:
+        raise SourceError(f"{path}: files must be of one format, got {', '.join(sorted(kinds))}")
+    kind = kinds.pop()
+    read = {"csv": _read_csv, "json": _read_json, "parquet": _read_parquet}[kind]
+    with readable(path):
+        return read(spark, fs, files)
+
+
+@contextmanager
+def readable(path: str) -> Iterator[None]:
+    """Turn Spark's report of an unreadable file, met at any time, into a SourceError."""
+    try:
+        yield
+    except (PySparkException, Py4JJavaError) as error:
+        text = str(error)
+        found = re.search(r"(?:reading file|FAILED_READ_FILE\S*)[^\n]*?((?:file|hdfs|s3a?):\S+)", text)
+        broken = re.search(r"FAILED_READ_FILE|CANNOT_READ_FILE_FOOTER|EOFException|ZipException", text)
+        if found is None and broken is None:
+            raise
+        name = found.group(1).rstrip(".,'\"") if found else path
+        raise SourceError(
+            f"{name} cannot be read to its end (cut off or damaged?); "
+            "repair it or take it out of the folder; nothing of the log was taken"
+        ) from error
+
+
+def _files(fs: AbstractFileSystem, root: str, path: str) -> list[str]:
+    if not fs.exists(root):
+        raise SourceError(f"{path}: no such file or folder; name an existing log")
+    if fs.isfile(root):
+        return [fs.unstrip_protocol(root)]
+    found = [f for f in sorted(fs.find(root)) if not _hidden(f[len(root) :])]
+    known = [f for f in found if _extension(f) in FORMATS]
+    if not known:
+        raise SourceError(
+            f"{path}: the folder holds no CSV, JSON lines or Parquet file "
+            f"({len(found)} others); name the files .csv, .jsonl or .parquet, or .gz of these"
+        )
+    if len(known) < len(found):
+        strange = next(f for f in found if f not in set(known))
+        raise SourceError(f"{strange}: not CSV, JSON lines or Parquet; take it out of the folder")
+    return [fs.unstrip_protocol(f) for f in known]
+
+
+def _hidden(inner: str) -> bool:
+    return any(part.startswith(("_", ".")) for part in inner.split("/") if part)
+
+
+def _extension(file: str) -> str:
+    parts = file.rsplit("/", 1)[-1].lower().split(".")
+    return parts[-2] if len(parts) > 2 and parts[-1] in PACKED else parts[-1]
+
+
+def _format(file: str) -> str:
+    if _extension(file) not in FORMATS:
+        raise SourceError(f"{file}: the name must end in .csv, .jsonl or .parquet, or .gz of these")
+    return FORMATS[_extension(file)]
+
+
+def _read_csv(spark: SparkSession, fs: AbstractFileSystem, files: list[str]) -> DataFrame:
+    groups: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for file in files:
+        header = _header(fs, file)
+        if header is not None:
+            groups.setdefault(header, []).append(file)
+    if not groups:
+        raise SourceError(f"{files[0]}: empty; a CSV log needs a header line")
+    parts = []
+    for (separator, names), members in groups.items():
+        fields = [T.StructField(name, T.StringType()) for name in (*names, CORRUPT)]
+        reader = spark.read.schema(T.StructType(fields)).option("header", True)
+        reader = reader.option("sep", separator).option("mode", "PERMISSIVE")
+        # Only a reader that looks at every column notices a line with too many or too few.
+        reader = reader.option("columnPruning", False).option("escape", '"')
+        reader = reader.option("columnNameOfCorruptRecord", CORRUPT)
+        rows = reader.csv(members)
+        corrupt = F.col(CORRUPT).isNotNull()
+        parts = [*parts, rows.select(*(_unless(corrupt, n) for n in names), F.col(CORRUPT))]
+    return reduce(lambda a, b: a.unionByName(b, allowMissingColumns=True), parts)
+
+
+def _unless(corrupt: Column, name: str) -> Column:
+    """Spark fills what it could of a broken line; half a row is worse than none."""
+    return F.when(~corrupt, F.col(f"`{name}`")).alias(name)
+
+
+def _header(fs: AbstractFileSystem, file: str) -> tuple[str, tuple[str, ...]] | None:
+    """Separator and column names; None for an empty file."""
+    try:
+        with fs.open(file, "rt", encoding="utf-8-sig", compression="infer", newline="") as lines:
+            first = lines.readline()
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise SourceError(f"{file} cannot be read ({error}); is it a text file in UTF-8?") from None
+    if not first.strip():
+        return None
+    separator = max(",;\t|", key=first.count)
+    names = [name.strip() for name in next(csv.reader([first], delimiter=separator))]
+    twice = sorted({name for name in names if names.count(name) > 1 or not name})
+    if twice:
+        raise SourceError(f"{file}: column names must differ and not be blank, got {twice} again")
+    return separator, tuple(names)
+
+
+def _read_json(spark: SparkSession, fs: AbstractFileSystem, files: list[str]) -> DataFrame:
+    reader = spark.read.option("primitivesAsString", True).option("mode", "PERMISSIVE")
+    reader = reader.option("columnNameOfCorruptRecord", CORRUPT)
+    schema = reader.json(files).schema
+    fields = [f for f in schema.fields if f.name != CORRUPT]
+    if not fields:
+        raise SourceError(f"{files[0]}: no line is a JSON object; a log is one object a line")
+    whole = T.StructType([*fields, T.StructField(CORRUPT, T.StringType())])
+    rows = reader.schema(whole).json(files)
+    corrupt = F.col(CORRUPT).isNotNull()
+    return rows.select(*(_unless(corrupt, f.name) for f in fields), F.col(CORRUPT))
+
+
+def _read_parquet(spark: SparkSession, fs: AbstractFileSystem, files: list[str]) -> DataFrame:
+    groups: dict[str, tuple[pa.Schema, list[str]]] = {}
+    for file in files:
+        schema = _footer(fs, file)
+        groups.setdefault(str(schema), (schema, []))[1].append(file)
+    parts = [_without_nanos(spark.read.parquet(*m), schema) for schema, m in groups.values()]
+    return reduce(lambda a, b: a.unionByName(b, allowMissingColumns=True), parts)
+
+
+def _footer(fs: AbstractFileSystem, file: str) -> pa.Schema:
+    try:
+        with fs.open(file, "rb") as binary:
+            return pq.read_schema(binary).remove_metadata()
+    except (pa.ArrowException, OSError) as error:
+        raise SourceError(
+            f"{file} is not a readable Parquet file ({str(error).splitlines()[0]}); "
+            "repair it or take it out of the folder; nothing of the log was taken"
+        ) from None
+
+
+def _without_nanos(rows: DataFrame, schema: pa.Schema) -> DataFrame:
+    """Timestamps from nanoseconds, which pandas writes, Spark refuses, and we read as longs."""
+    nanos = {f.name for f in schema if pa.types.is_timestamp(f.type) and f.type.unit == "ns"}
+
+    def plain(field: T.StructField) -> Column:
+        it = F.col(f"`{field.name}`")
+        if field.name in nanos and isinstance(field.dataType, T.LongType):
+            # `div` stays in whole numbers; a double would be off by a microsecond
+            it = F.timestamp_micros(F.expr(f"`{field.name}` div 1000"))
+        elif isinstance(field.dataType, T.TimestampNTZType):
+            it = it.cast("timestamp")
+        return it.alias(field.name)
+
+    return rows.select(*(plain(field) for field in rows.schema))
+
+
+def fingerprint(path: str) -> str:
+    """Changes when a file of `path` is replaced, grows or goes."""
+    fs, root = file_system(resolve(path))
+    files = _files(fs, root, path)
+    facts = [(f, fs.size(f), str(fs.modified(f))) for f in files]
+    return json.dumps(facts)

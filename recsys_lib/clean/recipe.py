@@ -1,0 +1,87 @@
+"""Bronze -> quarantine and silver for what has arrived, in an order that survives a kill."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from recsys_lib.clean.split import split_valid
+from recsys_lib.mapping import Mapping
+from recsys_lib.settings import CleanSettings
+from recsys_lib.types import Increment
+
+READER = "clean"
+
+
+class Lake(Protocol):
+    """See `recsys_lib.adapters.lake.Lake`."""
+
+    ledger: Any
+
+    def exists(self, table: str) -> bool: ...
+
+    def read(self, table: str | Increment, version: int | None = None) -> DataFrame: ...
+
+    def append_once(
+        self, table: str, rows: DataFrame, *, app: str, version: int
+    ) -> bool: ...
+
+    def done(self, table: str, app: str, version: int) -> bool: ...
+
+    def next_increment(self, table: str, reader: str) -> Increment | None: ...
+
+    def mark_read(
+        self,
+        increment: Increment,
+        reader: str,
+        *,
+        window: int | None = None,
+        counts: dict[str, Any] | None = None,
+    ) -> None: ...
+
+
+def clean_increment(
+    lake: Lake, window: int, mapping: Mapping, settings: CleanSettings
+) -> dict[str, Any]:
+    """Clean what has landed since the last call, under the name of `window`; counts of rows.
+
+    {"rows": bronze rows, "silver": …, "quarantine": …, "by_rule": {rule: rows}}, where rows =
+    silver + quarantine. A window that was cleaned before answers from the ledger.
+    """
+    closed = lake.ledger.recorded("bronze", READER, window)
+    if closed is not None:
+        return dict(closed["counts"])
+    fresh = lake.next_increment("bronze", READER)
+    if fresh is None:
+        return {"rows": 0, "silver": 0, "quarantine": 0, "by_rule": {}}
+    landed = fresh.to_version
+    if not lake.done("silver", READER, landed):
+        split = split_valid(lake.read(fresh), mapping, settings, _accepted(lake, fresh, mapping))
+        stamp = F.lit(landed).cast("bigint")
+        # Quarantine first: duplicates are found against silver, which must still be the old one.
+        for table, rows in (("quarantine", split.rejected), ("silver", split.valid)):
+            lake.append_once(table, rows.withColumn("landed", stamp), app=READER, version=landed)
+    turned = lake.read("quarantine").where(F.col("landed") == landed)
+    by_rule = {row["rule"]: row["count"] for row in turned.groupBy("rule").count().collect()}
+    quarantine = sum(by_rule.values())
+    counts = {
+        "rows": fresh.rows,
+        "silver": fresh.rows - quarantine,
+        "quarantine": quarantine,
+        "by_rule": dict(sorted(by_rule.items())),
+    }
+    lake.mark_read(fresh, READER, window=window, counts=counts)
+    return counts
+
+
+def _accepted(lake: Lake, fresh: Increment, mapping: Mapping) -> DataFrame | None:
+    if not lake.exists("silver"):
+        return None
+    silver = lake.read("silver")
+    if mapping.id is None and fresh.first_window is not None:
+        # Without an id of its own a row's key is its content, and that includes its window: only
+        # files of these windows need to be looked at, so the cost does not grow with history.
+        silver = silver.where(F.col("window").between(fresh.first_window, fresh.last_window))
+    return silver

@@ -1,0 +1,113 @@
+"""Why a bronze row may not become silver. A rule is a function of the columns, with a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pyspark.sql import Column
+from pyspark.sql import functions as F
+
+from recsys_lib.errors import SettingsError
+from recsys_lib.mapping import Mapping
+from recsys_lib.settings import CleanSettings
+
+DUPLICATE = "duplicate"
+DUPLICATE_REASON = "the same event was already accepted"
+# Without these a row cannot be placed at all, so they cannot be switched off.
+ESSENTIAL = ("unreadable", "missing_user", "missing_item", "bad_time", DUPLICATE)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`broken()` is true for a row that the rule turns away; null counts as false."""
+
+    name: str
+    reason: str
+    broken: Callable[[], Column]
+
+
+def rules(mapping: Mapping, settings: CleanSettings) -> list[Rule]:
+    """The rules that apply, first the most basic: a row is turned away by the first it breaks.
+
+    Raises SettingsError where `clean.off` names a rule that does not exist or is essential.
+    """
+    every = [*_basic(mapping, settings), *_rejects(mapping), *_numbers(settings)]
+    names = [*(rule.name for rule in every), DUPLICATE]
+    faults = [
+        f"clean.off: no rule {name!r}; rules here: {', '.join(names)}"
+        for name in settings.off
+        if name not in names
+    ]
+    faults += [f"clean.off: {name!r} cannot be off" for name in settings.off if name in ESSENTIAL]
+    if faults:
+        raise SettingsError("clean", faults)
+    return [rule for rule in every if rule.name not in settings.off]
+
+
+def unreadable() -> Column:
+    return F.col("rejected") == "unreadable"
+
+
+def missing(name: str) -> Column:
+    return F.col(name).isNull()
+
+
+def bad_time(timed: bool) -> Column:
+    """No time, or no window; an implausible time has no window but its own rule."""
+    if not timed:
+        return F.col("window").isNull()
+    return F.col("time").isNull()
+
+
+def too_early(earliest: str) -> Column:
+    return F.col("time") < F.lit(earliest).cast("timestamp")
+
+
+def future() -> Column:
+    return F.col("time") > F.col("arrived") + F.expr("INTERVAL 1 DAY")
+
+
+def not_finite(name: str) -> Column:
+    return F.isnan(name) | (F.abs(F.col(name)) == F.lit(float("inf")))
+
+
+def above(name: str, limit: float) -> Column:
+    return F.abs(F.col(name)) > F.lit(limit)
+
+
+def _basic(mapping: Mapping, settings: CleanSettings) -> list[Rule]:
+    timed = mapping.time.period is None
+    return [
+        Rule("unreadable", "the line does not parse with the log's columns", unreadable),
+        Rule("missing_user", "no user", lambda: missing("user")),
+        Rule("missing_item", "no item", lambda: missing("item")),
+        Rule("bad_time", "no time, or not in a readable form", lambda: bad_time(timed)),
+        Rule(
+            "too_early",
+            f"before {settings.earliest}",
+            lambda: too_early(settings.earliest),
+        ),
+        Rule("future", "more than a day after it arrived", future),
+        Rule("no_window", "the window column is empty", lambda: missing("window")),
+    ]
+
+
+def _rejects(mapping: Mapping) -> list[Rule]:
+    return [
+        Rule(reason, f"mapping rejects: {text}", lambda r=reason: F.col("rejected") == r)
+        for reason, text in mapping.rejects.items()
+    ]
+
+
+def _numbers(settings: CleanSettings) -> list[Rule]:
+    found = [
+        Rule(f"not_finite_{name}", f"{name} is not finite", lambda n=name: not_finite(n))
+        for name in ("value", "quantity")
+    ]
+    limits = (("value", settings.max_value), ("quantity", settings.max_quantity))
+    for name, limit in limits:
+        if limit is not None:
+            test = lambda n=name, top=limit: above(n, top)  # noqa: E731
+            found = [*found, Rule(f"max_{name}", f"{name} is beyond {limit}", test)]
+    return found

@@ -1,0 +1,120 @@
+"""The window axis: which window an event falls into, and where within it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from recsys_lib.errors import SettingsError
+from recsys_lib.expressions import column
+from recsys_lib.mapping import Mapping
+
+DAY = 86_400.0
+# `at` becomes float32 downstream; nearer to 1 it would round up into the next window.
+LAST_FRACTION = 0.99
+UNITS = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Window w covers [start + w·days, start + (w + 1)·days); `start` null: no times at all."""
+
+    start: datetime | None
+    days: float
+
+    def to_json(self) -> str:
+        start = self.start.isoformat() if self.start else None
+        return json.dumps({**asdict(self), "start": start})
+
+    @staticmethod
+    def from_json(text: str) -> Axis:
+        found = json.loads(text)
+        start = datetime.fromisoformat(found["start"]) if found["start"] else None
+        return Axis(start, found["days"])
+
+
+def event_time(rows: DataFrame, mapping: Mapping) -> Column:
+    """When it happened; null where the log does not say so, or not in a way Spark reads."""
+    time = mapping.time
+    if time.timestamp is not None:
+        return column(time.timestamp, rows).cast("timestamp")
+    if time.epoch is not None:
+        micros = column(time.epoch, rows).cast("double") * F.lit(UNITS[time.unit])
+        return F.timestamp_micros(F.round(micros).cast("bigint"))
+    return F.lit(None).cast("timestamp")
+
+
+def find_axis(rows: DataFrame, mapping: Mapping, earliest: str) -> Axis:
+    """The mapping's axis. Without `windows.start`, one pass over the log finds its first day."""
+    windows = mapping.windows
+    if mapping.time.period is not None:
+        return Axis(None, windows.days)
+    if windows.start is not None:
+        try:
+            return Axis(_naive(datetime.fromisoformat(windows.start)), windows.days)
+        except ValueError:
+            wanted = f"windows.start must be an ISO time, got {windows.start!r}"
+            raise SettingsError(mapping.name, [wanted]) from None
+    time = event_time(rows, mapping)
+    counted = _counted(rows, mapping)
+    it = rows.select(time.alias("time"), counted.alias("counted"))
+    sane = it.where(plausible(F.col("time"), earliest, F.current_timestamp()))
+    # Seconds, not timestamps: collected timestamps come in the zone of this process.
+    first = sane.agg(
+        F.unix_seconds(F.date_trunc("day", F.min("time"))).alias("day"),
+        F.min("counted").alias("counted"),
+    ).collect()[0]
+    if first["day"] is None:
+        return Axis(None, windows.days)
+    # A column that counts windows may start anywhere: its first one starts at the first midnight.
+    start = first["day"] - (first["counted"] or 0) * windows.days * DAY
+    return Axis(_from_seconds(start), windows.days)
+
+
+def plausible(time: Column, earliest: str, now: Column) -> Column:
+    """Neither before `earliest` nor more than a day ahead of `now`."""
+    return (time >= F.lit(earliest).cast("timestamp")) & (time <= now + F.expr("INTERVAL 1 DAY"))
+
+
+def place(
+    rows: DataFrame, mapping: Mapping, axis: Axis, time: Column, earliest: str
+) -> tuple[Column, Column]:
+    """(window, at) of each row; both null where the time is missing or not plausible."""
+    if mapping.time.period is not None:
+        window = column(mapping.time.period, rows).cast("int")
+        return window, window.cast("double")
+    sane = plausible(time, earliest, F.current_timestamp())
+    if axis.start is None:
+        none = F.lit(None)
+        return none.cast("int"), none.cast("double")
+    seconds = F.unix_micros(time) / F.lit(1e6) - F.lit(_seconds(axis.start))
+    exact = seconds / F.lit(axis.days * DAY)
+    counted = _counted(rows, mapping)
+    window = F.floor(exact).cast("int") if mapping.windows.column is None else counted
+    within = F.least(F.greatest(exact - window, F.lit(0.0)), F.lit(LAST_FRACTION))
+    return F.when(sane, window), F.when(sane, window + within)
+
+
+def _counted(rows: DataFrame, mapping: Mapping) -> Column:
+    text = mapping.windows.column
+    return (F.lit(None) if text is None else column(text, rows)).cast(T.IntegerType())
+
+
+def _naive(time: datetime) -> datetime:
+    """UTC without a zone, as Spark hands times out under a UTC session."""
+    if time.tzinfo is None:
+        return time
+    return _from_seconds(time.timestamp())
+
+
+def _seconds(time: datetime) -> float:
+    return (time - datetime(1970, 1, 1)).total_seconds()
+
+
+def _from_seconds(seconds: float) -> datetime:
+    return datetime(1970, 1, 1) + timedelta(seconds=seconds)

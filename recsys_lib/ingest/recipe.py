@@ -1,0 +1,87 @@
+"""Cut a user's log, once, into landing files by window."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from pyspark.sql import DataFrame
+
+from recsys_lib.errors import SourceError
+from recsys_lib.ingest.axis import Axis, find_axis
+from recsys_lib.ingest.bronze import check_mapping, parse
+from recsys_lib.mapping import Mapping
+from recsys_lib.settings import CleanSettings
+from recsys_lib.types import Manifest
+
+
+class Replay(Protocol):
+    """The staging folder: see `recsys_lib.adapters.sources.replay`."""
+
+    def manifest(self) -> Manifest | None: ...
+
+    def cut(self, parsed: DataFrame, source: str, axis: str) -> Manifest: ...
+
+    def commit(self, manifest: Manifest) -> None: ...
+
+
+def stage(self, parsed: DataFrame, source: str, axis: str) -> Manifest: ...
+
+
+def stage(
+    replay: Replay,
+    read: Callable[[str], DataFrame],
+    events: str,
+    mapping: Mapping,
+    clean: CleanSettings,
+) -> Manifest:
+    """Cut the log `events` into landing files by window, once; later calls only report.
+
+    Raises SettingsError with all faults of the mapping, SourceError for an unreadable file or a
+    log without a single usable time, before anything is landed.
+    """
+    done = replay.manifest()
+    if done is not None:
+        _same(done, mapping)
+        return done
+    rows = read(events)
+    check_mapping(rows, mapping)
+    axis = find_axis(rows, mapping, clean.earliest)
+    parsed = parse(rows, mapping, axis, clean.earliest)
+    manifest = replay.cut(parsed, mapping.name, axis.to_json())
+    if not manifest.windows:
+        raise SourceError(no_time(rows, mapping, manifest.rows))
+    replay.commit(manifest)
+    return manifest
+
+
+def axis_of(manifest: Manifest) -> Axis:
+    return Axis.from_json(manifest.axis)
+
+
+def no_time(rows: DataFrame, mapping: Mapping, count: int) -> str:
+    """Why nothing can be placed in time, with one value as it came."""
+    if not count:
+        return f"{mapping.name}: the log has no rows; give one that has"
+    times = mapping.time
+    text = times.timestamp or times.epoch or times.period or ""
+    sample = rows.selectExpr(f"CAST({_quoted(text, rows)} AS STRING) AS it")
+    first = sample.where("it IS NOT NULL").head()
+    got = repr(first["it"]) if first else "nothing"
+    return (
+        f"{mapping.name}: none of {count} rows has a usable time; {text!r} gives {got}; "
+        "write time.timestamp as SQL such as to_timestamp(col, 'M/d/yyyy H:mm'), "
+        "or time.epoch with its unit"
+    )
+
+
+def _quoted(text: str, rows: DataFrame) -> str:
+    return f"`{text}`" if text in rows.columns else text
+
+
+def _same(done: Manifest, mapping: Mapping) -> None:
+    if done.source != mapping.name:
+        raise SourceError(
+            f"this run was staged from {done.source!r}, but the mapping is {mapping.name!r}; "
+            "give the run another run.out"
+        )
