@@ -45,9 +45,11 @@ class Popularity:
         """Distinct (row, item) pairs as sorted keys row * (N + 1) + item, with their weight."""
         known = (histories.items > 0) & (histories.items <= self.items)
         keys = histories.row[known] * (self.items + 1) + histories.items[known]
-        pairs, place = np.unique(keys, return_inverse=True)
+        found = np.unique(keys, return_inverse=True)
+        pairs: Keys = found[0].astype(np.int64)
+        place: Keys = found[1].astype(np.int64)
         added = self._weights(histories)[known]
-        return pairs, np.bincount(place, weights=added, minlength=len(pairs))
+        return pairs, np.bincount(place, weights=added, minlength=len(pairs)).astype(np.float64)
 
     def _best(
         self,

@@ -77,20 +77,12 @@ def metric_by_window(summary: RunSummary, metric: str) -> Figure:
         )
         ends.append((values[-1], scorer))
         if ours:
-            stars = [
-                (w.window, value_of(w, scorer, metric))
-                for w in windows
-                if w.verdict and w.verdict.promote
-            ]
-            if stars:
-                axes.scatter(
-                    *zip(*stars, strict=True),
-                    marker="*",
-                    s=130,
-                    color=color,
-                    edgecolor="white",
-                    zorder=6,
-                )
+            starred = [w for w in windows if w.verdict and w.verdict.promote]
+            heights = [value_of(w, scorer, metric) for w in starred]
+            marks = [w.window for w in starred]
+            axes.scatter(
+                marks, heights, s=130, color=color, marker="*", edgecolor="white", zorder=6
+            )
     _name_ends(axes, ends, max((w.window for w in summary.judged), default=0))
     axes.set_ylim(bottom=0)
     axes.set_xlabel("window   (band: interval by user; star: the incremental model was promoted)")
@@ -106,21 +98,7 @@ def rows_by_window(summary: RunSummary) -> Figure:
     lost = [sum(window.quarantined.values()) for window in summary.windows]
     left.bar(places, kept, color="#2f6f8f", label="silver")
     left.bar(places, lost, bottom=kept, color="#d1495b", label="quarantine")
-    top = max((k + n for k, n in zip(kept, lost, strict=True)), default=0)
-    rest = sorted(k + n for k, n in zip(kept, lost, strict=True))[:-1]
-    if rest and top > 5 * max(rest[-1], 1):
-        # The history increment would flatten every other bar.
-        left.set_ylim(0, 1.25 * max(rest[-1], 1))
-        left.text(
-            0,
-            1.22 * max(rest[-1], 1),
-            f" {top:,} rows",
-            ha="left",
-            va="top",
-            fontsize=SMALL,
-            color="white",
-            rotation=90,
-        )
+    _clip_tallest(left, [k + n for k, n in zip(kept, lost, strict=True)], "rows")
     left.legend(frameon=False, fontsize=SMALL, loc="upper right", ncols=2)
     left.set_xlabel("window")
     left.set_title("rows", loc="left", fontsize=10)
@@ -147,7 +125,8 @@ def rows_by_window(summary: RunSummary) -> Figure:
 def seconds_by_window(summary: RunSummary) -> Figure:
     """Stacked bars: where the wall time of each window went."""
     figure, [axes] = _figure()
-    stages = list(dict.fromkeys(stage for window in summary.windows for stage in window.seconds))
+    fullest = sorted(summary.windows, key=lambda window: -len(window.seconds))
+    stages = list(dict.fromkeys(stage for window in fullest for stage in window.seconds))
     places = [str(window.window) for window in summary.windows]
     base = [0.0] * len(places)
     for number, stage in enumerate(stages):
@@ -156,6 +135,7 @@ def seconds_by_window(summary: RunSummary) -> Figure:
             places, spent, bottom=base, label=stage, color=CYCLE[number % len(CYCLE)], width=0.75
         )
         base = [below + here for below, here in zip(base, spent, strict=True)]
+    _clip_tallest(axes, base, "s")
     axes.legend(
         frameon=False, fontsize=SMALL, loc="center left", bbox_to_anchor=(1.0, 0.5), reverse=True
     )
@@ -186,7 +166,7 @@ def _figure(columns: int = 1) -> tuple[Figure, list[Axes]]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10.0, 3.9), layout="constrained")
+    figure = Figure(figsize=(10.0, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes = [figure.add_subplot(1, columns, place + 1) for place in range(columns)]
     for each in axes:
@@ -218,6 +198,20 @@ def _name_ends(axes: Axes, ends: list[tuple[float, str]], last: int) -> None:
         )
 
 
+def _clip_tallest(axes: Axes, heights: list[float], unit: str) -> None:
+    """Cut off a bar that would flatten all others, as the history's does, and say its height."""
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    if len(heights) < 3:
+        return
+    second, top = sorted(heights)[-2:]
+    limit = 1.3 * second
+    if 0 < 2.5 * second < top:
+        place = heights.index(top)
+        axes.set_ylim(0, limit)
+        note = f" to {top:,.0f} {unit}"
+        axes.text(place + 0.5, 0.985 * limit, note, ha="left", va="top", fontsize=SMALL)
+
+
 def _whole_ticks(axes: Axes) -> None:
     from matplotlib.ticker import MaxNLocator
 
@@ -230,7 +224,7 @@ def _thin_labels(axes: Axes, count: int) -> None:
     axes.set_xticks(range(0, count, every))
 
 
-def _short_numbers(value: float, _: int) -> str:
+def _short_numbers(value: float, _: float) -> str:
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:g} {unit}"
