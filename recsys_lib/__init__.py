@@ -14,4 +14,10 @@ evaluate    metrics, baselines, intervals, the promotion gate, the report
 recommend   slates for histories
 """
 
+import os
+
+# tensorflow-model-optimization needs Keras 2; the choice is read when TensorFlow is imported.
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
 __version__ = "0.1.0"

@@ -1,0 +1,65 @@
+"""Magnitude pruning in the fine-tune, by tensorflow-model-optimization.
+
+The polynomial schedule of Zhu and Gupta 2017 ("To prune, or not to prune") runs over each
+increment's steps, from the sparsity that the parent already has to the one that is set.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow_model_optimization as tfmot
+import tf_keras as keras
+from numpy.typing import NDArray
+
+from recsys_lib.settings import PruneSettings
+
+# Output layers of a single number: too few weights to be worth a mask.
+DENSE = ("copy_out", "gate", "popularity", "gap")
+
+
+@dataclass(frozen=True)
+class MagnitudePruner:
+    """`start` is the parent's sparsity, `steps` the length of this fine-tune."""
+
+    settings: PruneSettings
+    steps: int
+    start: float = 0.0
+
+    def wrap(self, layer: keras.layers.Layer) -> keras.layers.Layer:
+        """The layer with a mask, or as it is where settings leave it dense."""
+        if not self._prunes(layer.name, isinstance(layer, keras.layers.Embedding)):
+            return layer
+        begin = int(self.settings.begin * self.steps)
+        end = max(begin + 1, int(self.settings.end * self.steps))
+        schedule = tfmot.sparsity.keras.PolynomialDecay(
+            initial_sparsity=min(self.start, self.settings.final_sparsity),
+            final_sparsity=self.settings.final_sparsity,
+            begin_step=begin,
+            end_step=end,
+            frequency=min(self.settings.frequency, max(1, (end - begin) // 4)),
+        )
+        return tfmot.sparsity.keras.prune_low_magnitude(layer, pruning_schedule=schedule)
+
+    def at_step(self, network: Any, step: int) -> None:
+        """Tell every mask which step of the schedule it is."""
+        for layer in network.layers.values():
+            if hasattr(layer, "pruning_step"):
+                layer.pruning_step.assign(step)
+
+    def sparsity(self, arrays: dict[str, NDArray[np.float32]]) -> dict[str, float]:
+        """Share of zeros of every pruned variable, and of all of them as `total`."""
+        pruned = {
+            name: array
+            for name, array in arrays.items()
+            if name.endswith(("/kernel", "/embeddings"))
+            and self._prunes(name.split("/")[0], name.endswith("/embeddings"))
+        }
+        shares = {name: float((array == 0).mean()) for name, array in pruned.items()}
+        zeros = sum(float((array == 0).sum()) for array in pruned.values())
+        return {**shares, "total": zeros / max(1, sum(a.size for a in pruned.values()))}
+
+    def _prunes(self, name: str, is_table: bool) -> bool:
+        return self.settings.embeddings if is_table else name not in DENSE

@@ -1,0 +1,210 @@
+"""A model version on disk: a folder that can be scored with nothing else at hand.
+
+    model.json      spec, inputs, lineage, and a hash of every other file
+    weights.npz     trainable variables by name
+    optimizer.npz   optimiser slots by variable name, and `step`
+    items.parquet   index, id, attributes, statistics of the item
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from recsys_lib.errors import ModelError
+from recsys_lib.model.catalog import Catalog
+from recsys_lib.model.stats import ItemStats
+
+FORMAT = 1
+Arrays = dict[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Weights with all that gives them meaning. `spec` holds the network's sizes by name."""
+
+    spec: dict[str, Any]
+    arrays: Arrays
+    optimizer: Arrays
+    catalog: Catalog
+    task: str
+    targets: tuple[str, ...]
+    learned: int
+    decay: float
+    copy_items: int
+    lineage: dict[str, Any]
+
+    def save(self, folder: str | Path) -> None:
+        """Write the folder whole or not at all; an older folder of that name is replaced."""
+        target = Path(folder)
+        part = target.with_name(f".{target.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        np.savez(part / "weights.npz", **self.arrays)
+        np.savez(part / "optimizer.npz", **self.optimizer)
+        pq.write_table(_items_table(self.catalog), part / "items.parquet")
+        files = ("weights.npz", "optimizer.npz", "items.parquet")
+        text = {
+            "format": FORMAT,
+            "spec": self.spec,
+            "task": self.task,
+            "targets": list(self.targets),
+            "learned": self.learned,
+            "decay": self.decay,
+            "copy_items": self.copy_items,
+            "types": list(self.catalog.types),
+            "sizes": list(self.catalog.sizes),
+            "profile": list(self.catalog.profile),
+            "stats_window": self.catalog.stats.first + len(self.catalog.stats.values) - 1,
+            "lineage": self.lineage,
+            "files": {name: _digest(part / name) for name in files},
+        }
+        (part / "model.json").write_text(json.dumps(text, indent=1, default=list))
+        if target.exists():
+            shutil.rmtree(target)
+        os.replace(part, target)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Bundle:
+        """Read and check a folder. Raises ModelError with what is wrong with it."""
+        root = Path(folder)
+        text = _manifest(root)
+        for name, digest in text["files"].items():
+            if not (root / name).exists():
+                raise ModelError(f"{root} must hold {name}; it is missing: fetch the model again")
+            if _digest(root / name) != digest:
+                raise ModelError(f"{root / name} is damaged (its hash differs); fetch it again")
+        catalog = _catalog(pq.read_table(root / "items.parquet"), text)
+        return cls(
+            spec=text["spec"],
+            arrays=_npz(root / "weights.npz"),
+            optimizer=_npz(root / "optimizer.npz"),
+            catalog=catalog,
+            task=text["task"],
+            targets=tuple(text["targets"]),
+            learned=text["learned"],
+            decay=text["decay"],
+            copy_items=text["copy_items"],
+            lineage=text["lineage"],
+        )
+
+    def grown(self, catalog: Catalog) -> Bundle:
+        """The same model for a larger catalogue: every table gets rows, none moves.
+
+        Indices are never reused, so old rows keep their meaning. New rows are zero: a new item's
+        vector is then that of its attributes alone.
+        """
+        sizes = {
+            "items": catalog.items,
+            "types": len(catalog.types) - 1,
+            "attributes": list(catalog.sizes),
+            "profile": list(catalog.profile),
+        }
+        for name in ("attributes", "profile"):
+            if len(sizes[name]) != len(self.spec[name]):
+                raise ModelError(
+                    f"the model was made for {len(self.spec[name])} {name} columns, the tables have "
+                    f"{len(sizes[name])}; map the same columns, or train a first model anew"
+                )
+        rows = table_rows({**self.spec, **sizes})
+        return replace(
+            self,
+            spec={**self.spec, **sizes},
+            arrays=_extended(self.arrays, rows),
+            optimizer=_extended(self.optimizer, rows),
+            catalog=catalog,
+        )
+
+
+def table_rows(spec: dict[str, Any]) -> dict[str, int]:
+    """Rows of every table that grows with a vocabulary (one more than it has words)."""
+    rows = {"items": spec["items"], "item_bias": spec["items"], "copy_bias": spec["items"]}
+    rows |= {"types": spec["types"], "copy_types": spec["types"]}
+    rows |= {f"attribute_{i}": size for i, size in enumerate(spec["attributes"])}
+    rows |= {f"profile_{i}": size for i, size in enumerate(spec["profile"])}
+    return {name: size + 1 for name, size in rows.items()}
+
+
+def _extended(arrays: Arrays, rows: dict[str, int]) -> Arrays:
+    out = {}
+    for name, array in arrays.items():
+        wanted = rows.get(name.split("/")[0], len(array) if array.ndim else 0)
+        if array.ndim and len(array) > wanted:
+            raise ModelError(
+                f"{name} has {len(array)} rows but the vocabulary only {wanted}; vocabularies "
+                "never shrink: use the tables that this model was trained on, or newer ones"
+            )
+        missing = wanted - len(array) if array.ndim else 0
+        pad = [(0, missing), *[(0, 0)] * (array.ndim - 1)]
+        out[name] = np.pad(array, pad) if missing else array
+    return out
+
+
+def _items_table(catalog: Catalog) -> pa.Table:
+    width = catalog.attributes.shape[1]
+    flat = pa.array(catalog.attributes.reshape(-1))
+    stats = catalog.stats.values[-1]
+    return pa.table(
+        {
+            "index": pa.array(np.arange(catalog.items + 1, dtype=np.int32)),
+            "id": pa.array(catalog.ids.tolist(), pa.string()),
+            "attributes": pa.FixedSizeListArray.from_arrays(flat, width)
+            if width
+            else pa.nulls(catalog.items + 1, pa.list_(pa.int32())),
+            "stats": pa.FixedSizeListArray.from_arrays(
+                pa.array(stats.reshape(-1)), stats.shape[1]
+            ),
+        }
+    )
+
+
+def _catalog(table: pa.Table, text: dict[str, Any]) -> Catalog:
+    rows, width = len(table), len(text["sizes"])
+    stats = np.asarray(table.column("stats").combine_chunks().flatten(), dtype=np.float32)
+    attributes = np.zeros((rows, 0), dtype=np.int32)
+    if width:
+        flat = table.column("attributes").combine_chunks().flatten()
+        attributes = np.asarray(flat, dtype=np.int32).reshape(rows, width)
+    return Catalog(
+        ids=np.asarray(table.column("id").to_pylist(), dtype=np.str_),
+        attributes=attributes,
+        sizes=tuple(text["sizes"]),
+        profile=tuple(text["profile"]),
+        types=tuple(text["types"]),
+        stats=ItemStats(text["stats_window"], stats.reshape(1, rows, -1)),
+    )
+
+
+def _manifest(root: Path) -> dict[str, Any]:
+    try:
+        text = json.loads((root / "model.json").read_text())
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{root} must be a model folder with a readable model.json ({error}); "
+            "name a folder that training wrote, or models:/NAME@champion"
+        ) from None
+    if text.get("format") != FORMAT:
+        raise ModelError(
+            f"{root}: format must be {FORMAT}, got {text.get('format')}; use the release that wrote it"
+        )
+    return dict(text)
+
+
+def _npz(path: Path) -> Arrays:
+    with np.load(path) as file:
+        return {name: file[name] for name in file.files}
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

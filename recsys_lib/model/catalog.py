@@ -1,0 +1,40 @@
+"""What a model must know of the shop at one moment: vocabulary sizes, attributes, statistics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_lib.model.stats import ItemStats
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """The shop as of the start of some window.
+
+    ids         item id of each index, str [N + 1]; index 0 is ""
+    attributes  int32 [N + 1, A]; row 0 is all unknown
+    sizes       vocabulary size of each item attribute, int [A]
+    profile     vocabulary size of each user attribute, int [P]
+    types       event type names by index, types[0] is ""
+    stats       item statistics for the windows that will be asked about
+    """
+
+    ids: NDArray[np.str_]
+    attributes: NDArray[np.int32]
+    sizes: tuple[int, ...]
+    profile: tuple[int, ...]
+    types: tuple[str, ...]
+    stats: ItemStats
+
+    @property
+    def items(self) -> int:
+        return len(self.ids) - 1
+
+    def type_indices(self, names: tuple[str, ...]) -> frozenset[int] | None:
+        """Indices of these event types; None (all types) for no names."""
+        if not names:
+            return None
+        return frozenset(i for i, name in enumerate(self.types) if i and name in names)

@@ -1,0 +1,309 @@
+"""U = f(behaviour, profile), C = g(attributes), R = h(U, C): one network, all of it prunable.
+
+A causal Transformer reads the latest events; a copy head ranks every past item of the user; a
+learned gate mixes the two: p = g p_copy + (1 - g) p_explore. Before any training the scores equal
+recency-weighted personal frequency, filled up with popularity.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+from numpy.typing import NDArray
+
+from recsys_lib.model.inputs import COPY_FEATURES, USER_FEATURES
+from recsys_lib.model.stats import FEATURES as STATS
+
+Layer = keras.layers.Layer
+Tensors = dict[str, tf.Tensor]
+Wrap = Callable[[Layer], Layer]
+HIDDEN = -1e9
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Sizes of a network. Tables have one row more than their vocabulary: row 0 is "unknown"."""
+
+    items: int
+    types: int
+    attributes: tuple[int, ...] = ()
+    profile: tuple[int, ...] = ()
+    embedding_size: int = 64
+    blocks: int = 2
+    heads: int = 2
+    feed_forward_size: int = 128
+    copy_size: int = 32
+    recent_events: int = 64
+    dropout: float = 0.1
+    id_dropout: float = 0.1
+
+    def grown(self, items: int, types: int, attributes: Any, profile: Any) -> Spec:
+        """The same network for larger vocabularies."""
+        return replace(
+            self, items=items, types=types, attributes=tuple(attributes), profile=tuple(profile)
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Network:
+    """Layers and how they are joined. `wrap` decorates every prunable layer (see compress)."""
+
+    def __init__(self, spec: Spec, seed: int, wrap: Wrap | None = None) -> None:
+        self.spec = spec
+        self._seed = seed
+        self._wrap = wrap or (lambda layer: layer)
+        self.layers: dict[str, Layer] = {}
+        d = spec.embedding_size
+        self._table("items", spec.items, d, 0.1)
+        self._table("item_bias", spec.items, 1, 0.0)
+        self._table("copy_bias", spec.items, 1, 0.0)
+        self._table("types", spec.types, d, 0.02)
+        self._table("copy_types", spec.types, 4, 0.02)
+        self._table("positions", spec.recent_events, d, 0.02)
+        for i, size in enumerate(spec.attributes):
+            self._table(f"attribute_{i}", size, d, 0.1)
+        for i, size in enumerate(spec.profile):
+            self._table(f"profile_{i}", size, d, 0.02)
+        if spec.attributes:
+            self._dense("attribute_hidden", d, d, "relu")
+            self._dense("attribute_out", d, d, scale=0.1)
+        self._dense("gap", 2, d)
+        for b in range(spec.blocks):
+            self._norm(f"block_{b}_norm_1", d)
+            for part in ("query", "key", "value", "mixed"):
+                self._dense(f"block_{b}_{part}", d, d)
+            self._norm(f"block_{b}_norm_2", d)
+            self._dense(f"block_{b}_inner", d, spec.feed_forward_size, "relu")
+            self._dense(f"block_{b}_outer", spec.feed_forward_size, d)
+        self._norm("final_norm", d)
+        context = 2 * d + (d if spec.profile else 0) + len(USER_FEATURES)
+        self._dense("user_hidden", context, 2 * d, "relu")
+        self._dense("user_out", 2 * d, d, scale=0.1)
+        self._dense("popularity", 2 * d, len(STATS), scale=0.0, bias=[1.0] + [0.0] * (len(STATS) - 1))
+        self._dense("gate", 2 * d, 1, scale=0.0, bias=[1.5])
+        copied = len(COPY_FEATURES) + len(STATS) + len(USER_FEATURES) + 4 + 8 + 2
+        self._dense("copy_item", d, 8)
+        self._dense("copy_hidden", copied, spec.copy_size, "relu")
+        self._dense("copy_hidden_2", spec.copy_size, spec.copy_size, "relu")
+        self._dense("copy_out", spec.copy_size, 1, scale=0.0)
+        self._dropout = keras.layers.Dropout(spec.dropout, seed=seed)
+
+    # -- layers -------------------------------------------------------------------------------
+
+    def _initializer(self, scale: float) -> Any:
+        self._seed += 1
+        if scale == 0.0:
+            return "zeros"
+        return keras.initializers.RandomNormal(stddev=scale, seed=self._seed)
+
+    def _table(self, name: str, size: int, width: int, scale: float) -> None:
+        layer = keras.layers.Embedding(
+            size + 1, width, embeddings_initializer=self._initializer(scale), name=name
+        )
+        self._built(name, self._wrap(layer), (None,))
+
+    def _dense(
+        self,
+        name: str,
+        inputs: int,
+        outputs: int,
+        activation: str | None = None,
+        scale: float = 1.0,
+        bias: list[float] | None = None,
+    ) -> None:
+        layer = keras.layers.Dense(
+            outputs,
+            activation=activation,
+            kernel_initializer=self._initializer(scale / math.sqrt(inputs)),
+            bias_initializer=keras.initializers.Constant(bias or 0.0),
+            name=name,
+        )
+        self._built(name, self._wrap(layer), (None, inputs))
+
+    def _norm(self, name: str, width: int) -> None:
+        layer = keras.layers.LayerNormalization(epsilon=1e-5, name=name)
+        self._built(name, layer, (None, width))
+
+    def _built(self, name: str, layer: Layer, shape: tuple[int | None, ...]) -> None:
+        layer.build(shape)
+        self.layers[name] = layer
+
+    def variables(self) -> dict[str, tf.Variable]:
+        """Trainable variables by stable names such as `block_0_query/kernel`."""
+        named = {}
+        for name, layer in self.layers.items():
+            for variable in layer.trainable_variables:
+                tail = variable.name.split("/")[-1].split(":")[0]
+                named[f"{name}/{tail}"] = variable
+        return named
+
+    def _apply(self, name: str, x: tf.Tensor, training: bool) -> tf.Tensor:
+        layer = self.layers[name]
+        if hasattr(layer, "pruning_step"):
+            return layer(x, training=training)
+        return layer(x)
+
+    # -- C = g(attributes) --------------------------------------------------------------------
+
+    def pool(self, items: tf.Tensor, attributes: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Rows float32 [U, D + 2] of item indices int32 [U]: vector, bias, copy bias.
+
+        Everything else names items by their position in the pool, whose first row is item 0: an
+        item that stands in a batch a hundred times is computed once. `attributes` int32 [N + 1, A].
+        In training, `id_dropout` of the ids are hidden so that attributes learn to stand alone;
+        an item that was never learned has a zero id vector and is scored by its attributes.
+        """
+        vectors = self._apply("items", items, training)
+        if self.spec.attributes:
+            if training and self.spec.id_dropout > 0:
+                keep = tf.random.uniform(tf.shape(items)) >= self.spec.id_dropout
+                vectors *= tf.cast(keep, vectors.dtype)[..., None]
+            rows = tf.gather(attributes, items)
+            total = tf.add_n(
+                [
+                    self._apply(f"attribute_{i}", rows[..., i], training)
+                    for i in range(len(self.spec.attributes))
+                ]
+            )
+            hidden = self._apply("attribute_hidden", total, training)
+            vectors += total + self._apply("attribute_out", hidden, training)
+        biases = [self._apply(name, items, training) for name in ("item_bias", "copy_bias")]
+        return tf.concat([vectors, *biases], -1)
+
+    # -- U = f(behaviour, profile) ------------------------------------------------------------
+
+    def user_context(self, x: Tensors, pool: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """What is known of the user at the decision: float32 [B, 2 D]."""
+        spec = self.spec
+        items = x["recent_items"]
+        seen = items > 0
+        vectors = tf.gather(pool[:, : spec.embedding_size], items)
+        width = tf.shape(items)[1]
+        positions = tf.range(width, 0, -1)
+        h = vectors * math.sqrt(spec.embedding_size) * 0.3
+        h += self._apply("types", x["recent_types"], training)
+        h += self._apply("gap", x["recent_gaps"], training)
+        h += self._apply("positions", positions, training)[None]
+        h = self._dropout(h, training=training)
+        causal = tf.linalg.band_part(tf.ones([width, width], tf.bool), -1, 0)
+        allowed = causal[None] & seen[:, None, :]
+        mask = tf.where(allowed, 0.0, HIDDEN)[:, None]
+        for b in range(spec.blocks):
+            h = self._block(b, h, mask, training)
+        last = self._apply("final_norm", h[:, -1], training)
+        weight = tf.cast(seen, tf.float32)[..., None]
+        mean = tf.reduce_sum(vectors * weight, 1) / tf.maximum(tf.reduce_sum(weight, 1), 1.0)
+        parts = [last, mean, x["user_features"]]
+        if spec.profile:
+            parts.append(
+                tf.add_n(
+                    [
+                        self._apply(f"profile_{i}", x["profile"][:, i], training)
+                        for i in range(len(spec.profile))
+                    ]
+                )
+            )
+        context = self._apply("user_hidden", tf.concat(parts, 1), training)
+        return self._dropout(context, training=training)
+
+    def _block(self, b: int, h: tf.Tensor, mask: tf.Tensor, training: bool) -> tf.Tensor:
+        spec = self.spec
+        size = spec.embedding_size // spec.heads
+        x = self._apply(f"block_{b}_norm_1", h, training)
+        shape = tf.shape(x)
+
+        def heads(part: str) -> tf.Tensor:
+            y = self._apply(f"block_{b}_{part}", x, training)
+            return tf.transpose(tf.reshape(y, [shape[0], shape[1], spec.heads, size]), [0, 2, 1, 3])
+
+        scores = tf.matmul(heads("query"), heads("key"), transpose_b=True) / math.sqrt(size)
+        weights = tf.nn.softmax(scores + mask)
+        mixed = tf.transpose(tf.matmul(weights, heads("value")), [0, 2, 1, 3])
+        mixed = tf.reshape(mixed, shape)
+        h += self._dropout(self._apply(f"block_{b}_mixed", mixed, training), training=training)
+        x = self._apply(f"block_{b}_norm_2", h, training)
+        x = self._apply(f"block_{b}_inner", x, training)
+        return h + self._dropout(self._apply(f"block_{b}_outer", x, training), training=training)
+
+    # -- R = h(U, C) --------------------------------------------------------------------------
+
+    def user_vectors(self, context: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """[B, D + 1 + len(STATS)]: multiplies item rows of vector, bias and statistics."""
+        user = self._apply("user_out", context, training)
+        popularity = self._apply("popularity", context, training)
+        return tf.concat([user, tf.ones_like(user[:, :1]), popularity], 1)
+
+    def copy_logits(
+        self,
+        x: Tensors,
+        context: tf.Tensor,
+        pool: tf.Tensor,
+        stats: tf.Tensor,
+        training: bool = False,
+    ) -> tf.Tensor:
+        """Logits float32 [B, M] of the user's own past items; `stats` [B, M, len(STATS)].
+
+        The first copy feature enters with weight one, so untrained logits rank by decayed count.
+        """
+        items, size = x["copy_items"], self.spec.embedding_size
+        user = self._apply("user_out", context, training)
+        match = tf.einsum("bd,bmd->bm", user, tf.gather(pool[:, :size], items))
+        users = tf.repeat(x["user_features"][:, None], tf.shape(items)[1], axis=1)
+        bias = tf.gather(pool[:, size + 1 :], items)
+        kinds = self._apply("copy_item", pool[:, :size], training)
+        features = tf.concat(
+            [
+                x["copy_features"],
+                stats,
+                users,
+                self._apply("copy_types", x["copy_types"], training),
+                tf.gather(kinds, items),
+                match[..., None],
+                bias,
+            ],
+            -1,
+        )
+        hidden = self._apply("copy_hidden", features, training)
+        hidden = self._apply("copy_hidden_2", hidden, training)
+        learned = self._apply("copy_out", hidden, training)[..., 0]
+        logits = x["copy_features"][..., 0] + bias[..., 0] + learned
+        return tf.where(items > 0, logits, HIDDEN)
+
+    def gate_logit(
+        self, x: Tensors, context: tf.Tensor, training: bool = False
+    ) -> tf.Tensor:
+        """Log odds [B] that the next item is one of the user's own; never without any."""
+        logit = self._apply("gate", context, training)[:, 0]
+        return tf.where(x["copy_items"][:, 0] > 0, logit, HIDDEN)
+
+
+def named_arrays(network: Network) -> dict[str, NDArray[np.float32]]:
+    """Values of all trainable variables; masked weights are zero, as a stripped model has them."""
+    arrays = {}
+    for name, layer in network.layers.items():
+        masks = {}
+        for variable in layer.non_trainable_variables:
+            tail = variable.name.split("/")[-1].split(":")[0]
+            if tail.startswith("mask"):
+                masks[layer.pruning_vars[0][0].name] = variable
+        for variable in layer.trainable_variables:
+            tail = variable.name.split("/")[-1].split(":")[0]
+            value = variable.numpy()
+            if variable.name in masks:
+                value = value * masks[variable.name].numpy()
+            arrays[f"{name}/{tail}"] = value
+    return arrays
+
+
+def load_arrays(network: Network, arrays: dict[str, NDArray[np.float32]]) -> None:
+    """Set every variable; shapes must fit (grow the arrays first)."""
+    for name, variable in network.variables().items():
+        variable.assign(arrays[name])

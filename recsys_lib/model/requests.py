@@ -1,0 +1,178 @@
+"""Rows of the `sequences` table -> what a scorer is asked, and what happened next.
+
+The same function makes the exam of a window and, once it has been judged, its lesson.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from recsys_lib.model.histories import Histories, Targets
+from recsys_lib.model.ragged import offsets_of, spans
+
+Task = Literal["next_window", "next_item"]
+
+
+def requests(
+    batch: pa.RecordBatch | pa.Table,
+    task: Task,
+    target_types: frozenset[int] | None = None,
+    known_items: int | None = None,
+) -> tuple[Histories, Targets, NDArray[np.int64]]:
+    """One request per decision point of each row; int64 [B] says which row it came from.
+
+    next_window  a decision at the start of every window of the row's new events that has
+                 something before it; the targets are that window's events of `target_types`.
+    next_item    a decision before every new event but a user's first; the target is that event.
+
+    `known_items` (next_item only) drops events of items with a larger index, and of item 0,
+    before anything else, as session benchmarks do (Mi et al., RecSys 2020, section 4).
+    """
+    rows = _Rows.of(batch)
+    if task == "next_item" and known_items is not None:
+        rows = rows.where((rows.items > 0) & (rows.items <= known_items))
+    cuts, row = rows.window_cuts() if task == "next_window" else rows.item_cuts(target_types)
+    starts = rows.offsets[row]
+    take = spans(starts, cuts - starts)
+    offsets = offsets_of(cuts - starts)
+    if task == "next_window":
+        now = np.floor(rows.at[cuts])
+        targets = rows.window_targets(cuts, row, target_types)
+    else:
+        now = rows.at[cuts - 1]
+        targets = Targets(np.arange(len(cuts) + 1, dtype=np.int64), rows.items[cuts])
+    histories = Histories(
+        offsets=offsets,
+        items=rows.items[take],
+        types=rows.types[take],
+        at=rows.at[take],
+        now=now.astype(np.float32),
+        profile=rows.profile[row],
+    )
+    if task == "next_window":
+        asked = np.diff(targets.offsets) > 0
+        if not asked.all():
+            return select(histories, np.flatnonzero(asked)), _kept(targets, asked), row[asked]
+    return histories, targets, row
+
+
+def select(histories: Histories, chosen: NDArray[np.int64]) -> Histories:
+    """The histories at positions `chosen`, in that order."""
+    lengths = np.diff(histories.offsets)[chosen]
+    take = spans(histories.offsets[chosen], lengths)
+    return Histories(
+        offsets=offsets_of(lengths),
+        items=histories.items[take],
+        types=histories.types[take],
+        at=histories.at[take],
+        now=histories.now[chosen],
+        profile=histories.profile[chosen],
+    )
+
+
+def select_targets(targets: Targets, chosen: NDArray[np.int64]) -> Targets:
+    """The targets at positions `chosen`, in that order."""
+    lengths = np.diff(targets.offsets)[chosen]
+    return Targets(offsets_of(lengths), targets.items[spans(targets.offsets[chosen], lengths)])
+
+
+def _kept(targets: Targets, asked: NDArray[np.bool_]) -> Targets:
+    return select_targets(targets, np.flatnonzero(asked))
+
+
+class _Rows:
+    """Sequence rows as flat arrays: row r is offsets[r] : offsets[r + 1], new from `new[r]`."""
+
+    def __init__(
+        self,
+        offsets: NDArray[np.int64],
+        new: NDArray[np.int64],
+        items: NDArray[np.int32],
+        types: NDArray[np.int32],
+        at: NDArray[np.float32],
+        profile: NDArray[np.int32],
+    ) -> None:
+        self.offsets, self.new = offsets, new
+        self.items, self.types, self.at, self.profile = items, types, at, profile
+
+    @classmethod
+    def of(cls, batch: pa.RecordBatch | pa.Table) -> _Rows:
+        table = pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch
+        lists = table.column("items").combine_chunks()
+        offsets = offsets_of(np.asarray(lists.value_lengths().fill_null(0)).astype(np.int64))
+        known = np.asarray(table.column("known")).astype(np.int64)
+        rows = len(table)
+        width = len(_flat(table, "profile", np.int32)) // rows if rows else 0
+        return cls(
+            offsets=offsets,
+            new=offsets[:-1] + known,
+            items=_flat(table, "items", np.int32),
+            types=_flat(table, "types", np.int32),
+            at=_flat(table, "at", np.float32),
+            profile=_flat(table, "profile", np.int32).reshape(rows, width),
+        )
+
+    @property
+    def row(self) -> NDArray[np.int64]:
+        return np.repeat(np.arange(len(self.new)), np.diff(self.offsets))
+
+    def where(self, keep: NDArray[np.bool_]) -> _Rows:
+        """Only the events that `keep` marks; rows stay, some shorter."""
+        before = np.concatenate([[0], np.cumsum(keep)]).astype(np.int64)
+        return _Rows(
+            offsets=before[self.offsets],
+            new=before[self.new],
+            items=self.items[keep],
+            types=self.types[keep],
+            at=self.at[keep],
+            profile=self.profile,
+        )
+
+    def window_cuts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Event positions at which a new window of a row starts, and their rows."""
+        row, window = self.row, np.floor(self.at)
+        position = np.arange(len(row))
+        starts = np.ones(len(row), dtype=bool)
+        starts[1:] = (window[1:] != window[:-1]) | (row[1:] != row[:-1])
+        starts |= position == self.new[row] if len(row) else starts
+        starts &= (position >= self.new[row]) & (position > self.offsets[row])
+        cuts = np.flatnonzero(starts)
+        return cuts, row[cuts]
+
+    def item_cuts(
+        self, target_types: frozenset[int] | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Event positions that can be predicted from what comes before them, and their rows."""
+        row, position = self.row, np.arange(len(self.items))
+        asked = (position >= self.new[row]) & (position > self.offsets[row]) & (self.items > 0)
+        if target_types is not None:
+            asked &= np.isin(self.types, list(target_types))
+        cuts = np.flatnonzero(asked)
+        return cuts, row[cuts]
+
+    def window_targets(
+        self,
+        cuts: NDArray[np.int64],
+        row: NDArray[np.int64],
+        target_types: frozenset[int] | None,
+    ) -> Targets:
+        """Events of the cut's own window, from the cut to the next cut of its row."""
+        last_of_row = np.ones(len(cuts), dtype=bool)
+        last_of_row[:-1] = row[1:] != row[:-1]
+        ends = np.append(cuts[1:], 0)
+        ends[last_of_row] = self.offsets[row + 1][last_of_row]
+        take = spans(cuts, ends - cuts)
+        wanted = self.items[take] > 0
+        if target_types is not None:
+            wanted &= np.isin(self.types[take], list(target_types))
+        counts = np.add.reduceat(np.append(wanted, 0), offsets_of(ends - cuts)[:-1])
+        return Targets(offsets_of(counts.astype(np.int64)), self.items[take[wanted]])
+
+
+def _flat(table: pa.Table, column: str, kind: type) -> NDArray:
+    values = table.column(column).combine_chunks().flatten()
+    return np.asarray(values.fill_null(0)).astype(kind, copy=False)

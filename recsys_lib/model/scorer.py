@@ -1,0 +1,126 @@
+"""Score any histories with a bundle: all items ranked, the best k returned."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from recsys_lib.model.bundle import Bundle
+from recsys_lib.model.catalog import Catalog
+from recsys_lib.model.histories import Floats, Histories, Ints
+from recsys_lib.model.inputs import inputs
+from recsys_lib.model.network import HIDDEN, Network, Spec, load_arrays
+
+
+def spec_of(values: dict[str, Any]) -> Spec:
+    """A Spec from its JSON form."""
+    lists = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    return Spec(**lists)
+
+
+class ModelScorer:
+    """A Scorer of one model version. With a newer `catalog` it knows today's items and counts,
+    though its weights stay as they were learned."""
+
+    def __init__(self, bundle: Bundle, catalog: Catalog | None = None, name: str = "model") -> None:
+        self.name = name
+        self.bundle = bundle if catalog is None else bundle.grown(catalog)
+        shop = self.bundle.catalog
+        self.network = Network(spec_of(self.bundle.spec), seed=0)
+        load_arrays(self.network, self.bundle.arrays)
+        self._stats = tf.constant(shop.stats.values)
+        self._pool = self.network.pool(tf.range(shop.items + 1), tf.constant(shop.attributes))
+        self._matrices: dict[int, tf.Tensor] = {}
+        self._score = tf.function(self._score_graph, reduce_retracing=True)
+
+    def top_k(
+        self, histories: Histories, k: int, *, exclude_seen: bool = False
+    ) -> tuple[Ints, Floats]:
+        """Best k items of each history (see Scorer)."""
+        if not len(histories):
+            return np.zeros((0, k), np.int32), np.zeros((0, k), np.float32)
+        histories = self._known(histories)
+        x = inputs(
+            histories, self.network.spec.recent_events, self.bundle.copy_items, self.bundle.decay
+        )
+        row = self.bundle.catalog.stats.rows(histories.now)
+        seen = _seen(histories) if exclude_seen else np.zeros((0, 2), np.int64)
+        wanted = min(k, self.bundle.catalog.items)
+        items, scores = np.zeros((len(histories), k), np.int32), np.full(
+            (len(histories), k), -np.inf, np.float32
+        )
+        for r in np.unique(row):
+            chosen = np.flatnonzero(row == r)
+            part = {name: tf.constant(value[chosen]) for name, value in x.as_dict().items()}
+            hidden = _renumbered(seen, chosen, len(histories))
+            matrix = self._matrix(int(r))
+            stats = self._stats[int(r)]
+            found, best = self._score(part, matrix, stats, tf.constant(hidden), tf.constant(wanted))
+            items[chosen, :wanted] = np.where(best > HIDDEN / 2, found, 0)
+            scores[chosen, :wanted] = np.where(best > HIDDEN / 2, best, -np.inf)
+        return items, scores
+
+    def _known(self, histories: Histories) -> Histories:
+        shop = self.bundle.catalog
+        width = len(shop.profile)
+        profile = histories.profile
+        if profile.shape[1] != width:
+            profile = np.zeros((len(histories), width), np.int32)
+        sizes = np.asarray(shop.profile, dtype=np.int32)
+        return replace(
+            histories,
+            items=np.where(histories.items <= shop.items, histories.items, 0),
+            types=np.where(histories.types < len(shop.types), histories.types, 0),
+            profile=np.where(profile <= sizes, profile, 0),
+        )
+
+    def _matrix(self, row: int) -> tf.Tensor:
+        """[D + 1 + len(STATS), N + 1] for one statistics row, made once."""
+        if row not in self._matrices:
+            size = self.network.spec.embedding_size + 1
+            matrix = tf.transpose(tf.concat([self._pool[:, :size], self._stats[row]], 1))
+            nobody = tf.scatter_nd([[size - 1, 0]], [HIDDEN], matrix.shape)
+            self._matrices[row] = matrix + nobody
+        return self._matrices[row]
+
+    def _score_graph(
+        self,
+        x: dict[str, tf.Tensor],
+        matrix: tf.Tensor,
+        stats: tf.Tensor,
+        seen: tf.Tensor,
+        k: tf.Tensor,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        context = self.network.user_context(x, self._pool)
+        logits = tf.matmul(self.network.user_vectors(context), matrix)
+        gate = self.network.gate_logit(x, context)
+        explore = logits - tf.reduce_logsumexp(logits, 1, keepdims=True)
+        explore += tf.math.log_sigmoid(-gate)[:, None]
+        own = tf.gather(stats, x["copy_items"])
+        copied = self.network.copy_logits(x, context, self._pool, own)
+        copied = tf.nn.log_softmax(copied) + tf.math.log_sigmoid(gate)[:, None]
+        rows = tf.repeat(tf.range(tf.shape(logits)[0])[:, None], tf.shape(copied)[1], axis=1)
+        at = tf.stack([rows, x["copy_items"]], -1)
+        both = tf.reduce_logsumexp(tf.stack([tf.gather_nd(explore, at), copied]), 0)
+        both = tf.where(x["copy_items"] > 0, both, HIDDEN)
+        scores = tf.tensor_scatter_nd_update(explore, at, both)
+        hide = tf.fill([tf.shape(seen)[0]], HIDDEN)
+        scores = tf.tensor_scatter_nd_update(scores, seen, hide)
+        best, found = tf.math.top_k(scores, k)
+        return found, best
+
+
+def _seen(histories: Histories) -> NDArray[np.int64]:
+    """(history, item) of every past item: int64 [E, 2]."""
+    return np.stack([histories.row, histories.items.astype(np.int64)], axis=1)
+
+
+def _renumbered(seen: NDArray[np.int64], chosen: NDArray[np.int64], rows: int) -> NDArray[np.int64]:
+    place = np.full(rows, -1, dtype=np.int64)
+    place[chosen] = np.arange(len(chosen))
+    moved = np.stack([place[seen[:, 0]], seen[:, 1]], axis=1)
+    return moved[moved[:, 0] >= 0]

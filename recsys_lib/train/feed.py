@@ -1,0 +1,169 @@
+"""A rank's endless stream of training batches, read from its own share of the sequence files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from recsys_lib.model.catalog import Catalog
+from recsys_lib.model.histories import Histories, Targets
+from recsys_lib.model.inputs import inputs
+from recsys_lib.model.ragged import pad_right
+from recsys_lib.model.requests import Task, requests, select, select_targets
+from recsys_lib.settings import ModelSettings, TrainSettings
+
+Batch = dict[str, NDArray]
+Reader = Callable[[int], Iterator[pa.RecordBatch]]
+"""Given an epoch number, the rank's rows, in an order fixed by seed and epoch."""
+
+
+@dataclass(frozen=True)
+class Feed:
+    """Makes batches. Everything random comes from `seed`, the rank and the epoch."""
+
+    catalog: Catalog
+    task: Task
+    targets: tuple[str, ...]
+    model: ModelSettings
+    train: TrainSettings
+    seed: int
+
+    def count(self, reader: Reader) -> int:
+        """Examples in one epoch of this rank's share."""
+        return sum(len(self.examples(batch)[0]) for batch in reader(0))
+
+    def batches(self, new: Reader, old: Reader | None, size: int, share: float) -> Iterator[Batch]:
+        """Batches of exactly `size` examples without end; `share` of each is rehearsed from `old`."""
+        rehearsed = min(size - 1, round(size * share)) if old is not None else 0
+        fresh = self._stream(new, size - rehearsed)
+        earlier = self._stream(old, rehearsed) if old is not None and rehearsed else None
+        random = np.random.default_rng(self.seed)
+        for part in fresh:
+            parts = [part] if earlier is None else [part, next(earlier)]
+            yield self._batch(*_joined(parts), random)
+
+    def _stream(self, reader: Reader, size: int) -> Iterator[tuple[Histories, Targets]]:
+        held: list[tuple[Histories, Targets]] = []
+        epoch = 0
+        while True:
+            random = np.random.default_rng([self.seed, epoch])
+            for rows in reader(epoch):
+                histories, targets = self.examples(rows)
+                order = random.permutation(len(histories))
+                for start in range(0, len(order), size):
+                    chosen = order[start : start + size]
+                    held.append((select(histories, chosen), select_targets(targets, chosen)))
+                    if sum(len(h) for h, _ in held) >= size:
+                        whole, rest = _split(_joined(held), size)
+                        held = [rest] if len(rest[0]) else []
+                        yield whole
+            epoch += 1
+
+    def examples(self, rows: pa.RecordBatch) -> tuple[Histories, Targets]:
+        """Requests of these rows with their targets, as the task and target types say."""
+        types = self.catalog.type_indices(self.targets)
+        histories, targets, _ = requests(rows, self.task, types)
+        return histories, targets
+
+    def _batch(self, histories: Histories, targets: Targets, random: np.random.Generator) -> Batch:
+        x = inputs(
+            histories, self.model.recent_events, self.model.copy_items, self.model.decay
+        ).as_dict()
+        lengths = np.diff(targets.offsets)
+        width = min(self.train.max_targets, 1 << int(lengths.max() - 1).bit_length())
+        padded = pad_right(_shuffled(targets, random), targets.offsets, width, 0)
+        negatives, log_q = self._negatives(random)
+        places = _places(padded, x["copy_items"])
+        items = {
+            "recent_items": x["recent_items"],
+            "copy_items": x["copy_items"],
+            "targets": padded.astype(np.int32),
+            "negatives": negatives,
+        }
+        return {
+            **x,
+            **_pooled(items),
+            "stats_row": self.catalog.stats.rows(histories.now),
+            "target_copy": places,
+            "negatives_log_q": log_q,
+        }
+
+    def _negatives(self, random: np.random.Generator) -> tuple[NDArray, NDArray]:
+        items, draws = self.catalog.items, self.train.negatives
+        if items <= self.train.full_softmax_items:
+            every = np.arange(1, items + 1, dtype=np.int32)
+            return every, np.zeros(items, np.float32)
+        share = np.exp(self.catalog.stats.values[-1, 1:, 0].astype(np.float64)) ** 0.75
+        q = 0.5 * share / share.sum() + 0.5 / items
+        drawn = random.choice(items, size=draws, p=q / q.sum())
+        return (drawn + 1).astype(np.int32), np.log(draws * q[drawn]).astype(np.float32)
+
+
+def _shuffled(targets: Targets, random: np.random.Generator) -> NDArray[np.int32]:
+    """Targets in random order within each row, so that a cut at max_targets is a fair sample."""
+    rows = np.repeat(np.arange(len(targets.offsets) - 1), np.diff(targets.offsets))
+    return targets.items[np.lexsort((random.random(len(rows)), rows))]
+
+
+def _places(targets: NDArray[np.int32], copies: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Position of each target among its row's copy_items; -1 where it is not there."""
+    rows = np.arange(len(targets), dtype=np.int64)[:, None] * np.int64(2**31)
+    keys = (rows + copies).reshape(-1)
+    order = np.argsort(keys, kind="stable")
+    wanted = rows + targets
+    found = np.searchsorted(keys[order], wanted)
+    found = np.minimum(found, len(keys) - 1)
+    place = order[found]
+    hit = (keys[place] == wanted) & (targets > 0)
+    return np.where(hit, place % copies.shape[1], -1).astype(np.int32)
+
+
+def _pooled(items: Batch) -> Batch:
+    """Each item once in `pool`, item 0 first; the arrays name items by their place in it."""
+    flat = np.concatenate([[0], *(array.reshape(-1) for array in items.values())])
+    pool, places = np.unique(flat, return_inverse=True)
+    ends = np.cumsum([1, *(array.size for array in items.values())])
+    parts = np.split(places.astype(np.int32), ends)[1:-1]
+    named = zip(items.items(), parts, strict=True)
+    return {"pool": pool.astype(np.int32), **{k: p.reshape(v.shape) for (k, v), p in named}}
+
+
+def _joined(parts: list[tuple[Histories, Targets]]) -> tuple[Histories, Targets]:
+    if len(parts) == 1:
+        return parts[0]
+    histories = [h for h, _ in parts]
+    targets = [t for _, t in parts]
+    return (
+        Histories(
+            offsets=_offsets([h.offsets for h in histories]),
+            items=np.concatenate([h.items for h in histories]),
+            types=np.concatenate([h.types for h in histories]),
+            at=np.concatenate([h.at for h in histories]),
+            now=np.concatenate([h.now for h in histories]),
+            profile=np.concatenate([h.profile for h in histories]),
+        ),
+        Targets(
+            offsets=_offsets([t.offsets for t in targets]),
+            items=np.concatenate([t.items for t in targets]),
+        ),
+    )
+
+
+def _offsets(parts: list[NDArray[np.int64]]) -> NDArray[np.int64]:
+    lengths = np.concatenate([np.diff(part) for part in parts])
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+
+def _split(
+    examples: tuple[Histories, Targets], size: int
+) -> tuple[tuple[Histories, Targets], tuple[Histories, Targets]]:
+    histories, targets = examples
+    head, tail = np.arange(size), np.arange(size, len(histories))
+    return (
+        (select(histories, head), select_targets(targets, head)),
+        (select(histories, tail), select_targets(targets, tail)),
+    )

@@ -1,0 +1,61 @@
+"""One lesson: what a rank learns, from what state, and where it leaves the result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from recsys_lib.model.catalog import Catalog
+from recsys_lib.settings import ModelSettings, PruneSettings, TrainSettings
+
+
+class Rows(Protocol):
+    """Pinned sequence rows, picklable: read by the ranks, never by the driver."""
+
+    def batches(
+        self, windows: tuple[int, int], rank: int, ranks: int, epoch: int
+    ) -> Iterator[pa.RecordBatch]:
+        """Rows of windows first..last (inclusive) that are this rank's share."""
+        ...
+
+
+class Pruner(Protocol):
+    """How a fine-tune prunes (see compress.prune); passed in, so that rooms stay apart."""
+
+    def wrap(self, layer: Any) -> Any:
+        """The layer, masked by magnitude if it is one to prune."""
+        ...
+
+    def at_step(self, network: Any, step: int) -> None:
+        """Tell every mask which step of the schedule it is."""
+        ...
+
+    def sparsity(self, arrays: dict[str, Any]) -> dict[str, float]:
+        """Share of zeros by variable name, of the variables that are pruned."""
+        ...
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Everything `learn_increment` needs. Windows are inclusive; `rehearse` None: no old rows.
+
+    read_catalog is called in the rank, so that nothing large travels through the driver.
+    """
+
+    windows: tuple[int, int]
+    rehearse: tuple[int, int] | None
+    rows: Rows
+    read_catalog: Callable[[], Catalog]
+    parent: str | None
+    folder: str
+    task: str
+    targets: tuple[str, ...]
+    model: ModelSettings
+    train: TrainSettings
+    prune: PruneSettings
+    pruner: Callable[[PruneSettings, int, float], Pruner] | None
+    seed: int
+    lineage: dict[str, Any]

@@ -1,0 +1,259 @@
+"""The rank's training loop: the same code for one rank or many, first model or increment."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import horovod.tensorflow as hvd
+import numpy as np
+import pyarrow as pa
+import tensorflow as tf
+
+from recsys_lib.errors import RanksError
+from recsys_lib.model.bundle import Bundle
+from recsys_lib.model.catalog import Catalog
+from recsys_lib.model.network import Network, load_arrays, named_arrays
+from recsys_lib.model.scorer import spec_of
+from recsys_lib.train.feed import Batch, Feed
+from recsys_lib.train.lesson import Lesson
+from recsys_lib.train.loss import mixture_loss
+from recsys_lib.train.optimizers import load_slots, optimizer, save_slots
+
+
+def learn_increment(lesson: Lesson) -> dict[str, Any]:
+    """Learn on this rank; the first rank saves the bundle to `lesson.folder`.
+
+    Returns a small summary (equal on every rank but for its waiting times): examples, steps,
+    seconds, loss curve, sparsity by variable.
+    """
+    started = time.monotonic()
+    hvd.init()
+    _use_own_device(lesson.train.threads_per_rank)
+    tf.keras.utils.set_random_seed(lesson.seed)
+    catalog = lesson.read_catalog()
+    parent = Bundle.load(lesson.parent).grown(catalog) if lesson.parent else None
+    feed = Feed(
+        catalog=catalog,
+        task=lesson.task,  # type: ignore[arg-type]
+        targets=lesson.targets,
+        model=lesson.model,
+        train=lesson.train,
+        seed=lesson.seed + 1000 * hvd.rank(),
+    )
+    new = _own_or_all(lesson, lesson.windows, feed)
+    examples = int(_total(feed.count(new)))
+    steps = _steps(lesson, examples, first=parent is None)
+    pruner = _pruner(lesson, parent, steps)
+    network = Network(_spec(lesson, catalog, parent), lesson.seed, pruner.wrap if pruner else None)
+    if parent:
+        load_arrays(network, parent.arrays)
+    rate = tf.Variable(0.0, trainable=False)
+    built = optimizer(lesson.train.optimizer, rate)
+    variables = network.variables()
+    slots = parent.optimizer if parent else {}
+    load_slots(lesson.train.optimizer, built, variables, slots)
+    hvd.broadcast_variables([*variables.values(), *built.variables()], root_rank=0)
+
+    step_fn = _step_function(network, built, catalog, lesson)
+    size = max(1, lesson.train.batch_size // hvd.size())
+    share = lesson.train.rehearsal / (1 + lesson.train.rehearsal) if lesson.rehearse else 0.0
+    old = _own_or_all(lesson, lesson.rehearse, feed) if lesson.rehearse else None
+    batches = _prefetched(feed.batches(new, old, size, share), size)
+    peak = lesson.train.increment_learning_rate if parent else lesson.train.learning_rate
+    curve = []
+    report = _progress(lesson, steps)
+    for step in range(steps):
+        rate.assign(peak * _schedule(step, steps, lesson.train.warmup))
+        if pruner:
+            pruner.at_step(network, step)
+        loss = step_fn(next(batches))
+        if step % max(1, steps // 100) == 0 or step == steps - 1:
+            curve.append((step, float(hvd.allreduce(loss))))
+            report(step + 1, curve[-1][1])
+    arrays = named_arrays(network)
+    _check_equal_on_all_ranks(arrays)
+    sparsity = pruner.sparsity(arrays) if pruner else {}
+    summary = {
+        "examples": examples,
+        "steps": steps,
+        "ranks": hvd.size(),
+        "seconds": round(time.monotonic() - started, 2),
+        "cpu_seconds": round(time.process_time(), 2),
+        "loss": curve,
+        "sparsity": sparsity,
+        "parameters": int(sum(array.size for array in arrays.values())),
+    }
+
+    def save() -> None:
+        Bundle(
+            spec=network.spec.as_dict(),
+            arrays=arrays,
+            optimizer=save_slots(lesson.train.optimizer, built, variables),
+            catalog=catalog,
+            task=lesson.task,
+            targets=lesson.targets,
+            learned=lesson.windows[1],
+            decay=lesson.model.decay,
+            copy_items=lesson.model.copy_items,
+            lineage={**lesson.lineage, "sparsity": sparsity.get("total", 0.0)},
+        ).save(lesson.folder)
+
+    on_first_rank(save)
+    _total(0.0)  # no rank reports success before the files are there
+    hvd.shutdown()
+    return summary
+
+
+def on_first_rank(action: Callable[[], None]) -> None:
+    """Files are written once: after an all-reduce every rank holds the same weights."""
+    if hvd.rank() == 0:
+        action()
+
+
+def _use_own_device(threads: int) -> None:
+    """One GPU per rank where there are any; otherwise this many CPU threads."""
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        tf.config.set_visible_devices(gpus[hvd.local_rank() % len(gpus)], "GPU")
+        for gpu in gpus:
+            tf.config.experimental.set_memory_growth(gpu, True)
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
+
+
+def _own_or_all(
+    lesson: Lesson, windows: tuple[int, int] | None, feed: Feed
+) -> Callable[[int], Iterator[pa.RecordBatch]]:
+    """This rank's share; all rows where the share holds no example (very small increments)."""
+    assert windows is not None
+
+    def own(epoch: int) -> Iterator[pa.RecordBatch]:
+        return lesson.rows.batches(windows, hvd.rank(), hvd.size(), epoch)
+
+    def every(epoch: int) -> Iterator[pa.RecordBatch]:
+        return lesson.rows.batches(windows, 0, 1, epoch)
+
+    has_some = any(len(feed.examples(batch)[0]) for batch in own(0))
+    return own if has_some else every
+
+
+def _total(value: float) -> float:
+    return float(hvd.allreduce(tf.constant(float(value), tf.float64), op=hvd.Sum))
+
+
+def _steps(lesson: Lesson, examples: int, first: bool) -> int:
+    if examples == 0:
+        first_window, last_window = lesson.windows
+        raise RanksError(
+            f"windows {first_window} to {last_window} must hold at least one example (a user with "
+            "something before and something after a decision), got none; learn more windows at once"
+        )
+    epochs = lesson.train.epochs if first else lesson.train.increment_epochs
+    share = 1 + (lesson.train.rehearsal if lesson.rehearse else 0.0)
+    return max(1, math.ceil(examples * share * epochs / lesson.train.batch_size))
+
+
+def _pruner(lesson: Lesson, parent: Bundle | None, steps: int) -> Any:
+    """Only fine-tunes prune: the first model learns dense, as its magnitudes mean nothing yet."""
+    if parent is None or lesson.pruner is None or not lesson.prune.enabled:
+        return None
+    start = float(parent.lineage.get("sparsity", 0.0))
+    return lesson.pruner(lesson.prune, steps, start)
+
+
+def _spec(lesson: Lesson, catalog: Catalog, parent: Bundle | None) -> Any:
+    if parent:
+        return spec_of(parent.spec)
+    m = asdict_of(lesson.model)
+    own = ("embedding_size", "blocks", "heads", "feed_forward_size", "copy_size", "recent_events")
+    sizes = {name: m[name] for name in (*own, "dropout", "id_dropout")}
+    shop = {"attributes": catalog.sizes, "profile": catalog.profile}
+    return spec_of({"items": catalog.items, "types": len(catalog.types) - 1, **shop, **sizes})
+
+
+def asdict_of(settings: Any) -> dict[str, Any]:
+    """Plain values of a settings section or dataclass."""
+    return dict(settings.model_dump()) if hasattr(settings, "model_dump") else asdict(settings)
+
+
+def _step_function(
+    network: Network, built: Any, catalog: Catalog, lesson: Lesson
+) -> Callable[[dict[str, tf.Tensor]], tf.Tensor]:
+    attributes = tf.constant(catalog.attributes)
+    stats = tf.constant(catalog.stats.values)
+    variables = list(network.variables().values())
+
+    @tf.function(reduce_retracing=True)
+    def step(x: dict[str, tf.Tensor]) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            loss = mixture_loss(network, x, attributes, stats, training=True)
+        tape = hvd.DistributedGradientTape(tape)
+        gradients = tape.gradient(loss, variables)
+        pairs = [(g, v) for g, v in zip(gradients, variables, strict=True) if g is not None]
+        clipped, _ = tf.clip_by_global_norm([g for g, _ in pairs], lesson.train.clip_norm)
+        built.apply_gradients(zip(clipped, [v for _, v in pairs], strict=True))
+        return loss
+
+    return step
+
+
+def _prefetched(batches: Iterator[Batch], size: int) -> Iterator[dict[str, tf.Tensor]]:
+    """Batches as tensors, made by another thread while a step runs."""
+    first = next(batches)
+    signature = {
+        name: tf.TensorSpec([None] * value.ndim, tf.as_dtype(value.dtype))
+        for name, value in first.items()
+    }
+
+    def again() -> Iterator[Batch]:
+        yield first
+        yield from batches
+
+    data = tf.data.Dataset.from_generator(again, output_signature=signature)
+    return iter(data.prefetch(4))
+
+
+def _schedule(step: int, steps: int, warmup: float) -> float:
+    """Linear warm-up, then a half cosine down to a twentieth."""
+    rising = max(1, round(warmup * steps))
+    if step < rising:
+        return (step + 1) / rising
+    done = (step - rising) / max(1, steps - rising)
+    return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def _progress(lesson: Lesson, steps: int) -> Callable[[int, float], None]:
+    """Write the first rank's position where the launching process can read it."""
+    path = Path(f"{lesson.folder}.progress")
+    if hvd.rank() == 0:
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+    def report(step: int, loss: float) -> None:
+        if hvd.rank() == 0:
+            part = path.with_suffix(".part")
+            part.write_text(json.dumps({"step": step, "steps": steps, "loss": loss}))
+            os.replace(part, path)
+
+    return report
+
+
+def _check_equal_on_all_ranks(arrays: dict[str, np.ndarray]) -> None:
+    """Weights and masks must be the same everywhere, or the saved model is one rank's opinion."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        digest.update((arrays[name] != 0).tobytes())
+    mine = int.from_bytes(digest.digest()[:4], "big")
+    every = hvd.allgather(tf.constant([mine], tf.int64)).numpy()
+    if len(set(every.tolist())) > 1:
+        raise RanksError(
+            f"masks must be equal on all {hvd.size()} ranks, got {len(set(every.tolist()))} kinds; "
+            "the increment is not saved: run it again, and report it if it happens twice"
+        )

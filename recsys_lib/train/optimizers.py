@@ -1,0 +1,69 @@
+"""Optimisers whose slots have stable names, so that they grow with the vocabulary."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+from numpy.typing import NDArray
+
+Arrays = dict[str, NDArray[np.float32]]
+SLOTS = {"adam": ("m", "v"), "sgd": ("momentum",)}
+
+
+class LazyAdam(keras.optimizers.legacy.Adam):
+    """Adam that moves only the rows of a table that a step has seen.
+
+    Plain Adam keeps moving every row by its old momentum; rows that an increment does not touch
+    would drift. (The lazy variant of Kingma and Ba 2015, as in tensorflow-addons.)
+    """
+
+    def _resource_apply_sparse(
+        self, grad: tf.Tensor, var: tf.Variable, indices: tf.Tensor, apply_state: Any = None
+    ) -> tf.Operation:
+        state = (apply_state or {})[(var.device, var.dtype.base_dtype)]
+        m, v = self.get_slot(var, "m"), self.get_slot(var, "v")
+        beta_1, beta_2 = state["beta_1_t"], state["beta_2_t"]
+        m_rows = beta_1 * tf.gather(m, indices) + (1 - beta_1) * grad
+        v_rows = beta_2 * tf.gather(v, indices) + (1 - beta_2) * tf.square(grad)
+        step = state["lr"] * m_rows / (tf.sqrt(v_rows) + state["epsilon"])
+        return tf.group(
+            self._resource_scatter_update(m, indices, m_rows),
+            self._resource_scatter_update(v, indices, v_rows),
+            self._resource_scatter_add(var, indices, -step),
+        )
+
+    def _resource_scatter_update(
+        self, x: tf.Variable, i: tf.Tensor, v: tf.Tensor
+    ) -> tf.Operation:
+        return x.scatter_update(tf.IndexedSlices(v, i))
+
+
+def optimizer(kind: str, learning_rate: tf.Variable) -> keras.optimizers.legacy.Optimizer:
+    """The optimiser of this name; `learning_rate` is assigned anew every step."""
+    if kind == "sgd":
+        return keras.optimizers.legacy.SGD(learning_rate, momentum=0.9)
+    return LazyAdam(learning_rate, beta_2=0.99)
+
+
+def save_slots(kind: str, built: Any, variables: dict[str, tf.Variable]) -> Arrays:
+    """Slots by `variable|slot`, and `step`."""
+    arrays = {
+        f"{name}|{slot}": built.get_slot(variable, slot).numpy()
+        for name, variable in variables.items()
+        for slot in SLOTS[kind]
+    }
+    return {**arrays, "step": np.float32(built.iterations.numpy())}
+
+
+def load_slots(kind: str, built: Any, variables: dict[str, tf.Variable], arrays: Arrays) -> None:
+    """Set the slots that `arrays` has; the others stay zero."""
+    built._create_all_weights(list(variables.values()))
+    for name, variable in variables.items():
+        for slot in SLOTS[kind]:
+            if (key := f"{name}|{slot}") in arrays:
+                built.get_slot(variable, slot).assign(arrays[key])
+    if "step" in arrays:
+        built.iterations.assign(int(arrays["step"]))
