@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from recsys_lib.evaluate.metrics import NEW, distinct, metric_names, ranking_metrics
 from recsys_lib.model.histories import Histories, Ints, Scorer, Targets
+from recsys_lib.model.requests import select, select_targets
 from recsys_lib.settings import EvaluateSettings
 
 if TYPE_CHECKING:
@@ -94,17 +95,19 @@ def _scored(
     sums = {name: np.zeros(size) for name in _sum_names(settings.ks)}
     top = np.zeros((size, depth), dtype=np.int32)
     for start in range(0, len(histories), settings.batch_rows):
-        part = slice_histories(histories, start, start + settings.batch_rows)
-        wanted = slice_targets(targets, start, start + settings.batch_rows)
-        place = row[start : start + settings.batch_rows]
+        chosen = np.arange(start, min(start + settings.batch_rows, len(histories)), dtype=np.int64)
+        part, wanted = select(histories, chosen), select_targets(targets, chosen)
+        place = row[chosen]
         ranked, _ = scorer.top_k(part, depth)
         _add(sums, "", ranked, wanted, place, settings.ks)
         top[place] = ranked  # rows come in order: the last request stays
         if new:
             fresh = unseen(part, wanted)
-            if len(fresh.items):
+            asked = np.flatnonzero(np.diff(fresh.offsets))
+            if len(asked):
+                part, fresh = select(part, asked), select_targets(fresh, asked)
                 ranked, _ = scorer.top_k(part, depth, exclude_seen=True)
-                _add(sums, NEW, ranked, fresh, place, settings.ks)
+                _add(sums, NEW, ranked, fresh, place[asked], settings.ks)
     kept = np.nonzero(sums["requests"] > 0)[0]
     known = rows.column("known").to_numpy(zero_copy_only=False)[kept]
     columns = {
@@ -128,26 +131,6 @@ def unseen(histories: Histories, targets: Targets) -> Targets:
     fresh = ~np.isin(rows * span + goals.items, histories.row * span + histories.items)
     offsets = np.concatenate([[0], np.cumsum(np.bincount(rows[fresh], minlength=len(histories)))])
     return Targets(offsets.astype(np.int64), goals.items[fresh])
-
-
-def slice_histories(histories: Histories, start: int, stop: int) -> Histories:
-    """Users [start, stop)."""
-    offsets = histories.offsets[start : stop + 1]
-    events = slice(offsets[0], offsets[-1])
-    return Histories(
-        offsets=offsets - offsets[0],
-        items=histories.items[events],
-        types=histories.types[events],
-        at=histories.at[events],
-        now=histories.now[start:stop],
-        profile=histories.profile[start:stop],
-    )
-
-
-def slice_targets(targets: Targets, start: int, stop: int) -> Targets:
-    """Requests [start, stop)."""
-    offsets = targets.offsets[start : stop + 1]
-    return Targets(offsets - offsets[0], targets.items[offsets[0] : offsets[-1]])
 
 
 def _add(
