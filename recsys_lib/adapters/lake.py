@@ -117,7 +117,7 @@ class Lake:
         match = " AND ".join(f"old.`{c}` = new.`{c}`" for c in on)
         condition = None
         if newer is not None:
-            condition = f"old.`{newer}` IS NULL OR new.`{newer}` >= old.`{newer}`"
+            condition = f"coalesce(new.`{newer}` >= old.`{newer}`, true)"
         values = {f"`{c}`": f"new.`{c}`" for c in rows.columns}
         values = {**values, **{f"`{c}`": text for c, text in (set_ or {}).items()}}
         merge = (

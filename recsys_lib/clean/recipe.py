@@ -8,6 +8,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_lib.clean.split import split_valid
+from recsys_lib.errors import LakeError
 from recsys_lib.mapping import Mapping
 from recsys_lib.settings import CleanSettings
 from recsys_lib.types import Increment
@@ -63,17 +64,29 @@ def clean_increment(
         # Quarantine first: duplicates are found against silver, which must still be the old one.
         for table, rows in (("quarantine", split.rejected), ("silver", split.valid)):
             lake.append_once(table, rows.withColumn("landed", stamp), app=READER, version=landed)
-    turned = lake.read("quarantine").where(F.col("landed") == landed)
-    by_rule = {row["rule"]: row["count"] for row in turned.groupBy("rule").count().collect()}
-    quarantine = sum(by_rule.values())
-    counts = {
+    counts = _counts(lake, fresh)
+    lake.mark_read(fresh, READER, window=window, counts=counts)
+    return counts
+
+
+def _counts(lake: Lake, fresh: Increment) -> dict[str, Any]:
+    """Counted from the tables, not from the plan, so that a lost row shows."""
+    mine = F.col("landed") == fresh.to_version
+    turned = lake.read("quarantine").where(mine).groupBy("rule").count().collect()
+    by_rule = {row["rule"]: row["count"] for row in turned}
+    silver, quarantine = lake.read("silver").where(mine).count(), sum(by_rule.values())
+    if silver + quarantine != fresh.rows:
+        raise LakeError(
+            f"bronze rows must all be in silver or quarantine: {fresh.rows} came, {silver} + "
+            f"{quarantine} left (increment up to version {fresh.to_version}); keep the lake and "
+            "report this"
+        )
+    return {
         "rows": fresh.rows,
-        "silver": fresh.rows - quarantine,
+        "silver": silver,
         "quarantine": quarantine,
         "by_rule": dict(sorted(by_rule.items())),
     }
-    lake.mark_read(fresh, READER, window=window, counts=counts)
-    return counts
 
 
 def _accepted(lake: Lake, fresh: Increment, mapping: Mapping) -> DataFrame | None:

@@ -1,0 +1,79 @@
+"""What each user did, oldest first: first the exam for a window, then its lesson."""
+
+from __future__ import annotations
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from recsys_lib.features.vocabulary import lookup
+
+ARRAYS = {"items": "int", "types": "int", "at": "float", "values": "float"}
+SCHEMA = (
+    "`window` int, user string, items array<int>, types array<int>, at array<float>, "
+    "values array<float>, known int, profile array<int>"
+)
+HISTORIES = (
+    "user string, items array<int>, types array<int>, at array<float>, values array<float>, "
+    "profile array<int>"
+)
+
+
+def news(events: DataFrame, vocabulary: DataFrame, max_history: int) -> DataFrame:
+    """(user, items, types, at, values): each user's events in (time, order, key) order, capped."""
+    items = lookup(vocabulary, "item", "item", "item_index")
+    types = lookup(vocabulary, "type", "type", "type_index")
+    coded = events.join(F.broadcast(items), "item", "left").join(F.broadcast(types), "type", "left")
+    event = F.struct(
+        "time",
+        "window",
+        "order",
+        "key",
+        F.coalesce("item_index", F.lit(0)).alias("items"),
+        F.coalesce("type_index", F.lit(0)).alias("types"),
+        F.col("at").cast("float").alias("at"),
+        F.coalesce(F.col("value").cast("float"), F.lit(0.0)).cast("float").alias("values"),
+    )
+    told = coded.groupBy("user").agg(F.array_sort(F.collect_list(event)).alias("events"))
+    capped = told.select("user", _last("events", max_history).alias("events"))
+    return capped.select("user", *(F.col(f"events.{name}").alias(name) for name in ARRAYS))
+
+
+def sequences(
+    fresh: DataFrame, histories: DataFrame, profiles: DataFrame, max_history: int, window: int
+) -> DataFrame:
+    """SCHEMA, one row per user of `fresh` (see `news`): known events, then the new ones.
+
+    `histories` is the state before, `profiles` (user, profile array<int>) the attributes now.
+    """
+    before = histories.select(
+        "user", *(_last(name, max_history).alias(f"old_{name}") for name in ARRAYS)
+    )
+    joined = fresh.join(before, "user", "left").join(profiles, "user", "left")
+    arrays = [
+        F.concat(_or_empty(f"old_{name}", kind), F.col(name)).alias(name)
+        for name, kind in ARRAYS.items()
+    ]
+    known = F.size(_or_empty("old_items", "int")).cast("int")
+    return joined.select(
+        F.lit(window).cast("int").alias("window"),
+        "user",
+        *arrays,
+        known.alias("known"),
+        _or_empty("profile", "int").alias("profile"),
+    )
+
+
+def histories_after(rows: DataFrame, max_history: int) -> DataFrame:
+    """HISTORIES: the state after the window of these sequences, to be merged by user."""
+    return rows.select(
+        "user", *(_last(name, max_history).alias(name) for name in ARRAYS), "profile"
+    )
+
+
+def _last(name: str, count: int) -> Column:
+    it = F.col(name)
+    return F.when(F.size(it) > count, F.slice(it, -count, count)).otherwise(it)
+
+
+def _or_empty(name: str, kind: str) -> Column:
+    return F.coalesce(F.col(name), F.array().cast(f"array<{kind}>"))

@@ -1,0 +1,64 @@
+"""Ids -> dense indices that never change: new ids are appended, so old weights keep their rows."""
+
+from __future__ import annotations
+
+from functools import reduce
+
+from pyspark.sql import DataFrame, Window
+from pyspark.sql import functions as F
+
+SCHEMA = "kind string, id string, `index` int, `window` int"
+
+
+def seen_in_events(events: DataFrame) -> DataFrame:
+    """(kind, id, first_time, first_window) of the items, users and types of silver rows."""
+    firsts = [F.min("time").alias("first_time"), F.min("window").alias("first_window")]
+    parts = [
+        events.groupBy(F.col(kind).alias("id")).agg(*firsts).withColumn("kind", F.lit(kind))
+        for kind in ("item", "user", "type")
+    ]
+    return reduce(DataFrame.unionByName, parts).select("kind", "id", "first_time", "first_window")
+
+
+def seen_in_catalog(catalog: DataFrame, who: str, attributes: list[str]) -> DataFrame:
+    """The attribute values of catalogue rows, as kinds "item.brand", "user.age" and so on."""
+    pairs = [F.struct(F.lit(f"{who}.{a}").alias("kind"), F.col(f"`{a}`").alias("id")) for a in attributes]
+    values = catalog.select(F.inline(F.array(*pairs))).where("id IS NOT NULL").distinct()
+    none = F.lit(None)
+    return values.withColumns(
+        {"first_time": none.cast("timestamp"), "first_window": none.cast("int")}
+    )
+
+
+def grow(seen: DataFrame, vocabulary: DataFrame, window: int) -> DataFrame:
+    """The rows to append (SCHEMA): ids of `seen` that `vocabulary` lacks.
+
+    `seen` has one row per kind and id. Within a kind indices start at 1 and go on without gaps,
+    in the order of (first time, first window, id).
+    """
+    new = seen.join(vocabulary.select("kind", "id"), ["kind", "id"], "left_anti")
+    last = vocabulary.groupBy("kind").agg(F.max("index").alias("last"))
+    order = Window.partitionBy("kind").orderBy(
+        F.col("first_time").asc_nulls_last(), F.col("first_window").asc_nulls_last(), "id"
+    )
+    ranked = new.withColumn("rank", F.row_number().over(order)).join(F.broadcast(last), "kind", "left")
+    index = (F.coalesce("last", F.lit(0)) + F.col("rank")).cast("int")
+    return ranked.select("kind", "id", index.alias("index"), F.lit(window).alias("window"))
+
+
+def lookup(vocabulary: DataFrame, kind: str, id_as: str, index_as: str) -> DataFrame:
+    """Two columns of one kind, ready to be joined."""
+    mine = vocabulary.where(F.col("kind") == kind)
+    return mine.select(F.col("id").alias(id_as), F.col("index").alias(index_as))
+
+
+def encode(
+    rows: DataFrame, vocabulary: DataFrame, who: str, attributes: list[str], into: str
+) -> DataFrame:
+    """Replace the attribute columns by one array<int> `into`, in the order given; 0 unknown."""
+    for position, name in enumerate(attributes):
+        codes = lookup(vocabulary, f"{who}.{name}", name, f"_{position}")
+        rows = rows.join(F.broadcast(codes), name, "left")
+    found = [F.coalesce(f"_{position}", F.lit(0)) for position in range(len(attributes))]
+    coded = rows.withColumn(into, F.array(*found).cast("array<int>"))
+    return coded.drop(*attributes, *(f"_{position}" for position in range(len(attributes))))
