@@ -37,20 +37,22 @@ PACKAGES_DONE := $(DONE)/packages-$(call hash,echo $(EXTRAS); cat setup.py const
 HOROVOD_DONE := $(DONE)/horovod-$(call hash,echo $(DEVICE); grep -E '^(tensorflow|horovod)' constraints.txt)
 SPARK_DONE := $(DONE)/spark-$(call hash,grep -E '^(pyspark|delta_spark)' constraints.txt)
 
-.PHONY: help setup java demo test check format report ui clean distclean
+.PHONY: help setup tools demo test check format report ui clean distclean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	echo "  e.g. make demo WEEKS=8; make test TESTS=tests/clean; make setup DEVICE=gpu; make ui PORT=8080"
 
-setup: java $(HOROVOD_DONE) $(SPARK_DONE) ## make .venv with everything in it; only what is not done yet
+setup: tools $(HOROVOD_DONE) $(SPARK_DONE) ## make .venv with everything in it; only what is not done yet
 
-java:
-	@$(if $(shell conf/spark/java-home.sh),,$(error Java 17 or 21 is missing: install a JDK (Debian, Ubuntu: apt install openjdk-17-jdk-headless) or set JAVA_HOME))
+# All before the first download: what is missing is told in one line, at once.
+tools:
+	@$(if $(wildcard $(VENV_DONE))$(shell $(PYTHON) -c 'import ensurepip, sys; print(sys.version)' 2>/dev/null | grep '^3\.11\.'),,$(error Python 3.11 with venv is missing: install it (Debian, Ubuntu: apt install python3.11-venv) or name one: make setup PYTHON=/path/to/python3.11))
+	$(if $(shell bash conf/spark/java-home.sh),,$(error Java 17 or 21 is missing: install a JDK (Debian, Ubuntu: apt install openjdk-17-jdk-headless) or set JAVA_HOME))
+	$(if $(wildcard $(HOROVOD_DONE))$(shell command -v $${CXX:-c++} || command -v g++),,$(error A C++17 compiler is missing: install one (Debian, Ubuntu: apt install g++) to build Horovod))
 
-$(VENV_DONE):
-	@$(if $(shell $(PYTHON) -c 'import ensurepip, sys; print(*sys.version_info[:2])' 2>/dev/null | grep '^3 11'),,$(error Python 3.11 with venv is missing: install it (Debian, Ubuntu: apt install python3.11-venv) or name one: make setup PYTHON=/path/to/python3.11))
-	if [ -d $(DONE) ]; then rm -rf $(VENV); fi
+$(VENV_DONE): | tools
+	@if [ -d $(DONE) ]; then rm -rf $(VENV); fi
 	echo "making .venv ..."
 	$(PYTHON) -m venv $(VENV)
 	mkdir -p $(DONE) && touch $@
@@ -68,8 +70,7 @@ $(PACKAGES_DONE): | $(VENV_DONE)
 # Built here and not by pip's resolver: it must see the TensorFlow it is built against, and must
 # never come from a cache that was filled beside another one.
 $(HOROVOD_DONE): | $(PACKAGES_DONE)
-	@$(if $(shell command -v $${CXX:-c++} || command -v g++),,$(error A C++17 compiler is missing: install one (Debian, Ubuntu: apt install g++) to build Horovod))
-	mkdir -p $(LOGS)
+	@mkdir -p $(LOGS)
 	export HOROVOD_WITH_TENSORFLOW=1 HOROVOD_WITH_GLOO=1 HOROVOD_CPU_OPERATIONS=GLOO
 	export HOROVOD_WITHOUT_MPI=1 HOROVOD_WITHOUT_PYTORCH=1 HOROVOD_WITHOUT_MXNET=1
 	if [ $(DEVICE) = gpu ]; then export HOROVOD_GPU_OPERATIONS=NCCL; fi
