@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 CHAMPION = "champion"
 ARTIFACT = "model"
-LOADER = "recsys_lib.model.pyfunc"
+LOADER = "recsys_lib.recommend.pyfunc"
 
 Curve = Sequence[tuple[int, float]]
 """(step, value), steps rising."""
@@ -114,6 +114,12 @@ class Tracking:
         """Every version, oldest first."""
         found = self.client.search_model_versions(f"name = '{self.name}'", max_results=10_000)
         return sorted((noun(version) for version in found), key=lambda v: v.version)
+
+    def metrics_of(self, version: ModelVersion) -> dict[str, float]:
+        """The last value of every metric of the version's run."""
+        if version.run_id is None:
+            return {}
+        return dict(self.client.get_run(version.run_id).data.metrics)
 
     def champion(self) -> ModelVersion | None:
         """The version that serves; None before the first promotion."""

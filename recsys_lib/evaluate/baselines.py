@@ -21,9 +21,9 @@ class Popularity:
 
     def __init__(self, popularity: NDArray[np.float64]) -> None:
         self.items = len(popularity) - 1
-        counts = np.nan_to_num(np.asarray(popularity, dtype=np.float64))
+        counts = np.clip(np.nan_to_num(np.asarray(popularity, dtype=np.float64)), 0.0, None)
         # Below 1, so that one event of the user's own outweighs everybody else's.
-        self.share = np.clip(counts, 0, None) / (1.0 + counts.max(initial=0.0))
+        self.share = counts / (1.0 + counts[1:].max(initial=0.0))
         best = np.lexsort((np.arange(1, self.items + 1), -self.share[1:].astype(np.float32)))
         self.order: Ints = (best + 1).astype(np.int32)
 
@@ -109,15 +109,15 @@ class PersonalFrequency(Popularity):
 class RecencyFrequency(Popularity):
     """Visits in which the user took the item, each worth `decay` to the power of its age.
 
-    Age counts windows, whole or `decay` of a part; a repeat inside one visit (the same time)
-    counts once. An unknown time counts as now.
+    Age counts whole windows; a repeat inside one visit (the same time) counts once. An unknown
+    time counts as now. The most popular item of all is worth nearly one visit of today: of the
+    weights 0.2 to 2 this was the best on Complete Journey, weeks 40 to 44.
     """
 
     name = "recency_frequency"
 
     def __init__(self, popularity: NDArray[np.float64], decay: float = 0.94) -> None:
         super().__init__(popularity)
-        self.share = 1e-3 * self.share  # an old purchase of one's own still comes first
         self.decay = decay
 
     def _weights(self, histories: Histories) -> NDArray[np.float64]:

@@ -50,14 +50,20 @@ class Replicates:
         return float(self.means[metric][0])
 
 
-def replicates(metrics: DataFrame, settings: EvaluateSettings, seed: int) -> dict[Key, Replicates]:
-    """Replicates of every window, scorer and slice (ALL first) in rows of `score_window`."""
+def replicates(
+    metrics: DataFrame, settings: EvaluateSettings, seed: int, *, slices: bool = True
+) -> dict[Key, Replicates]:
+    """Replicates of every window, scorer and slice (ALL first) in rows of `score_window`.
+
+    Without `slices` only ALL, which is what a mean over many windows needs.
+    """
     from pyspark.sql import functions as F
 
     names = [n for n in metrics.columns if "@" in n]
     sums = ["requests", f"{NEW}requests", *names]
     keys = ["window", "scorer", "slice", "replicate"]
-    groups = F.concat(F.array(F.lit(ALL)), F.col("slices"))
+    whole = F.array(F.lit(ALL))
+    groups = F.concat(whole, F.col("slices")) if slices else whole
     user = F.xxhash64("user").alias("user")
     rows = metrics.select("window", "scorer", groups.alias("groups"), user, *map(_quoted, sums))
     columns = ", ".join(f"`{name}` double" for name in [*sums, "users", "new_users"])

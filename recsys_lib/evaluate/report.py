@@ -42,7 +42,10 @@ def table(summary: RunSummary, metric: str = "f1@10") -> str:
 def verdict_word(window: WindowSummary) -> str:
     """What became of the candidate of this window, in a word or two."""
     if window.verdict is None:
-        return window.note or "first version" if window.learned else window.note or "-"
+        first = window.learned and not window.reports and window.candidate is None
+        same = window.reports and window.candidate == window.champion
+        word = "first version" if first else "is champion" if same else "-"
+        return window.note or word
     return f"promoted v{window.candidate}" if window.verdict.promote else "held"
 
 

@@ -55,14 +55,19 @@ def test_equal_personal_counts_are_ordered_by_popularity() -> None:
 
 def test_recent_visits_outweigh_older_ones() -> None:
     histories = histories_of([(1, 1.0), (4, 9.2)])
-    items, scores = RecencyFrequency(POPULARITY, decay=0.5).top_k(histories, 2)
+    items, scores = RecencyFrequency(0 * POPULARITY, decay=0.5).top_k(histories, 2)
     assert items.tolist() == [[4, 1]]
     assert scores[0] == pytest.approx([0.5, 0.5**9], abs=1e-3)
 
 
+def test_popular_items_outrank_what_was_taken_long_ago() -> None:
+    histories = histories_of([(1, 1.0), (4, 9.0)])
+    assert best(RecencyFrequency(POPULARITY, decay=0.5), histories, 3) == [[5, 2, 3]]
+
+
 def test_repeats_inside_one_visit_count_once() -> None:
     histories = histories_of([(1, 9.25), (1, 9.25), (1, 9.25), (4, 9.1), (4, 9.6)])
-    items, scores = RecencyFrequency(POPULARITY, decay=0.5).top_k(histories, 2)
+    items, scores = RecencyFrequency(0 * POPULARITY, decay=0.5).top_k(histories, 2)
     assert items.tolist() == [[4, 1]]
     assert scores[0] == pytest.approx([1.0, 0.5], abs=1e-3)
 

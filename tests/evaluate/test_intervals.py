@@ -59,6 +59,8 @@ def test_means_are_per_request_and_f1_is_of_means(spark: SparkSession) -> None:
     assert np.isnan(whole.value("new:f1@10"))
     assert list(by_slice(found, 7, "m")) == [ALL, "heavy", "light"]
     assert found[7, "m", "light"].value("precision@10") == pytest.approx(0.5)
+    plain = replicates(metrics(spark, row("m", "a", 0.5)), SETTINGS, seed=7, slices=False)
+    assert list(plain) == [(7, "m", ALL)]
 
 
 def test_same_users_get_same_weights_whichever_scorer_answers(spark: SparkSession) -> None:

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 from recsys_lib.evaluate.plots import pictures
-from recsys_lib.evaluate.report import html, table, write_report
+from recsys_lib.evaluate.report import html, table, verdict_word, write_report
 from recsys_lib.evaluate.summary import RunSummary, WindowSummary, run_of
 from tests.evaluate.runs import small_run
 
@@ -33,6 +34,11 @@ def test_table_tells_the_run_window_by_window() -> None:
     assert "no rows landed" in lines[4]
     assert lines[-1].split()[:3] == ["f1@10", "1,200", "110"]
     assert "1 promoted" in lines[-1]
+
+
+def test_candidate_that_is_the_champion_already_is_said_so() -> None:
+    _, judged, *_ = small_run().windows
+    assert verdict_word(replace(judged, verdict=None, champion=judged.candidate)) == "is champion"
 
 
 def test_report_is_written_as_json_and_as_a_page_that_fetches_nothing(tmp_path: Path) -> None:
