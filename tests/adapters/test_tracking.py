@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from recsys_lib.adapters.tracking import LOADER, Tracking
+from recsys_lib.adapters.tracking import Tracking
 from recsys_lib.errors import TrackingError
 from recsys_lib.settings import TrackingSettings
 from recsys_lib.types import Estimate, EvalReport, ModelVersion, Verdict
