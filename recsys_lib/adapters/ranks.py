@@ -87,11 +87,13 @@ class _progress_bar:
             self._thread.join()
 
     def _follow(self) -> None:
-        with tqdm(desc=self._label, unit="step", leave=False, file=sys.stderr) as bar:
+        often = 0.5 if sys.stderr.isatty() else 30.0
+        with tqdm(desc=self._label, unit="step", leave=False, mininterval=often) as bar:
             while not self._done.wait(0.5):
                 try:
                     state = json.loads(Path(str(self._path)).read_text())
                 except (OSError, ValueError):
                     continue
-                bar.total, bar.n = state["steps"], state["step"]
-                bar.set_postfix(loss=f"{state['loss']:.3f}")
+                bar.total = state["steps"]
+                bar.update(state["step"] - bar.n)
+                bar.set_postfix(loss=f"{state['loss']:.3f}", refresh=False)

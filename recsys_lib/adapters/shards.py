@@ -77,6 +77,21 @@ class CatalogReader:
             stats=self._stats(count),
         )
 
+    def item_ids(self) -> pa.ChunkedArray:
+        """Ids of the items that are known."""
+        known = (pc.field("window") < self.before) & (pc.field("kind") == "item")
+        return self._table("vocabulary", known).column("id")
+
+    def recent_users(self, items: int, windows: int) -> np.ndarray:
+        """Users of each item over the last `windows` windows: float64 [items + 1]."""
+        since = self.before - windows
+        span = (pc.field("window") < self.before) & (pc.field("window") >= since)
+        rows = self._table("item_counts", span)
+        index = rows.column("index").to_numpy().astype(np.int64)
+        users = rows.column("users").to_numpy().astype(np.float64)
+        inside = index <= items
+        return np.bincount(index[inside], weights=users[inside], minlength=items + 1)
+
     def _attributes(self, items: int) -> np.ndarray:
         out = np.zeros((items + 1, len(self.item_attributes)), dtype=np.int32)
         if not self.item_attributes:

@@ -60,6 +60,21 @@ def requests(
     return histories, targets, row
 
 
+def whole_histories(batch: pa.RecordBatch | pa.Table, now: float) -> Histories:
+    """Rows of the `histories` table as they are, all asked at `now` on the window axis."""
+    table = pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch
+    known = pa.array(np.zeros(len(table), np.int32))
+    rows = _Rows.of(table.append_column("known", known))
+    return Histories(
+        rows.offsets,
+        rows.items,
+        rows.types,
+        rows.at,
+        np.full(len(table), now, np.float32),
+        rows.profile,
+    )
+
+
 def select(histories: Histories, chosen: NDArray[np.int64]) -> Histories:
     """The histories at positions `chosen`, in that order."""
     lengths = np.diff(histories.offsets)[chosen]

@@ -28,6 +28,9 @@ from recsys_lib.train.loss import mixture_loss
 from recsys_lib.train.optimizers import load_slots, optimizer, save_slots
 
 
+Signature = dict[str, tf.TensorSpec]
+
+
 def learn_increment(lesson: Lesson) -> dict[str, Any]:
     """Learn on this rank; the first rank saves the bundle to `lesson.folder`.
 
@@ -50,6 +53,9 @@ def learn_increment(lesson: Lesson) -> dict[str, Any]:
     )
     new = _own_or_all(lesson, lesson.windows, feed)
     examples = int(_total(feed.count(new)))
+    if not examples:
+        hvd.shutdown()
+        return {"examples": 0}
     steps = _steps(lesson, examples, first=parent is None)
     pruner = _pruner(lesson, parent, steps)
     network = Network(_spec(lesson, catalog, parent), lesson.seed, pruner.wrap if pruner else None)
@@ -62,13 +68,14 @@ def learn_increment(lesson: Lesson) -> dict[str, Any]:
     load_slots(lesson.train.optimizer, built, variables, slots)
     hvd.broadcast_variables([*variables.values(), *built.variables()], root_rank=0)
 
-    step_fn = _step_function(network, built, catalog, lesson)
     size = max(1, lesson.train.batch_size // hvd.size())
     share = lesson.train.rehearsal / (1 + lesson.train.rehearsal) if lesson.rehearse else 0.0
     old = _own_or_all(lesson, lesson.rehearse, feed) if lesson.rehearse else None
-    batches = _prefetched(feed.batches(new, old, size, share), size)
+    batches, signature = _prefetched(feed.batches(new, old, size, share))
+    step_fn = _step_function(network, built, catalog, lesson, signature)
     peak = lesson.train.increment_learning_rate if parent else lesson.train.learning_rate
-    curve = []
+    curve: list[tuple[int, float]] = []
+    sparse: list[tuple[int, float]] = []
     report = _progress(lesson, steps)
     for step in range(steps):
         rate.assign(peak * _schedule(step, steps, lesson.train.warmup))
@@ -77,6 +84,8 @@ def learn_increment(lesson: Lesson) -> dict[str, Any]:
         loss = step_fn(next(batches))
         if step % max(1, steps // 100) == 0 or step == steps - 1:
             curve.append((step, float(hvd.allreduce(loss))))
+            if pruner:
+                sparse.append((step, pruner.sparsity(named_arrays(network))["total"]))
             report(step + 1, curve[-1][1])
     arrays = named_arrays(network)
     _check_equal_on_all_ranks(arrays)
@@ -89,6 +98,7 @@ def learn_increment(lesson: Lesson) -> dict[str, Any]:
         "cpu_seconds": round(time.process_time(), 2),
         "loss": curve,
         "sparsity": sparsity,
+        "sparsity_curve": sparse,
         "parameters": int(sum(array.size for array in arrays.values())),
     }
 
@@ -109,7 +119,8 @@ def learn_increment(lesson: Lesson) -> dict[str, Any]:
     on_first_rank(save)
     _total(0.0)  # no rank reports success before the files are there
     hvd.shutdown()
-    return summary
+    folder = Path(lesson.folder)
+    return {**summary, "bytes": sum(file.stat().st_size for file in folder.iterdir())}
 
 
 def on_first_rank(action: Callable[[], None]) -> None:
@@ -150,12 +161,6 @@ def _total(value: float) -> float:
 
 
 def _steps(lesson: Lesson, examples: int, first: bool) -> int:
-    if examples == 0:
-        first_window, last_window = lesson.windows
-        raise RanksError(
-            f"windows {first_window} to {last_window} must hold at least one example (a user with "
-            "something before and something after a decision), got none; learn more windows at once"
-        )
     epochs = lesson.train.epochs if first else lesson.train.increment_epochs
     share = 1 + (lesson.train.rehearsal if lesson.rehearse else 0.0)
     return max(1, math.ceil(examples * share * epochs / lesson.train.batch_size))
@@ -185,13 +190,15 @@ def asdict_of(settings: Any) -> dict[str, Any]:
 
 
 def _step_function(
-    network: Network, built: Any, catalog: Catalog, lesson: Lesson
+    network: Network, built: Any, catalog: Catalog, lesson: Lesson, signature: Signature
 ) -> Callable[[dict[str, tf.Tensor]], tf.Tensor]:
     attributes = tf.constant(catalog.attributes)
     stats = tf.constant(catalog.stats.values)
     variables = list(network.variables().values())
 
-    @tf.function(reduce_retracing=True)
+    # Traced once: Horovod pairs all-reduces by names that each trace makes anew, so ranks that
+    # retrace at different steps would wait for each other for ever.
+    @tf.function(input_signature=[signature])
     def step(x: dict[str, tf.Tensor]) -> tf.Tensor:
         with tf.GradientTape() as tape:
             loss = mixture_loss(network, x, attributes, stats, training=True)
@@ -205,7 +212,7 @@ def _step_function(
     return step
 
 
-def _prefetched(batches: Iterator[Batch], size: int) -> Iterator[dict[str, tf.Tensor]]:
+def _prefetched(batches: Iterator[Batch]) -> tuple[Iterator[dict[str, tf.Tensor]], Signature]:
     """Batches as tensors, made by another thread while a step runs."""
     first = next(batches)
     signature = {
@@ -218,7 +225,7 @@ def _prefetched(batches: Iterator[Batch], size: int) -> Iterator[dict[str, tf.Te
         yield from batches
 
     data = tf.data.Dataset.from_generator(again, output_signature=signature)
-    return iter(data.prefetch(4))
+    return iter(data.prefetch(4)), signature
 
 
 def _schedule(step: int, steps: int, warmup: float) -> float:

@@ -1,0 +1,122 @@
+"""What every job shares: command line, log, settings, session, lake and registry."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyspark.sql import SparkSession
+
+from recsys_lib.adapters.lake import Lake
+from recsys_lib.adapters.sources.replay import ReplayFolder
+from recsys_lib.adapters.spark import spark_session
+from recsys_lib.adapters.tracking import Tracking
+from recsys_lib.errors import AlluviumError, SettingsError
+from recsys_lib.mapping import Mapping, load_mapping
+from recsys_lib.settings import Settings, load_settings
+
+log = logging.getLogger("alluvium")
+
+
+@dataclass(frozen=True)
+class Context:
+    """One run folder with everything that works on it."""
+
+    settings: Settings
+    mapping: Mapping
+    out: Path
+    spark: SparkSession
+    lake: Lake
+    replay: ReplayFolder
+    tracking: Tracking
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """The options that all jobs have."""
+    made = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("--config", metavar="YAML", help="settings; base.yaml beside it is read first")
+    made.add_argument(
+        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change one setting"
+    )
+    made.add_argument("--out", metavar="FOLDER", help="run folder (setting run.out)")
+    return made
+
+
+def settings_of(args: argparse.Namespace) -> Settings:
+    """Settings of the command line. Raises SettingsError."""
+    out = [f"run.out={args.out}"] if args.out else []
+    return load_settings(args.config, [*args.set, *out])
+
+
+@contextmanager
+def opened(args: argparse.Namespace, app: str, mapping: str | None = None) -> Iterator[Context]:
+    """The run folder of the command line, with a session. The mapping is kept in the folder, so
+    only the job that starts a run needs to name it."""
+    settings = settings_of(args)
+    out = Path(settings.run.out).resolve()
+    chosen = _kept_mapping(out, mapping)
+    _log_to(out / "alluvium.log")
+    with spark_session(settings.spark, f"alluvium {app}") as spark:
+        yield Context(
+            settings=settings,
+            mapping=chosen,
+            out=out,
+            spark=spark,
+            lake=Lake(spark, settings.lake.root or str(out / "lake"), settings.lake),
+            replay=ReplayFolder(spark, str(out / "landing")),
+            tracking=Tracking(settings.tracking, out, settings.run.name),
+        )
+
+
+def run(main: Callable[[list[str]], None]) -> None:
+    """Entry point of a job script: an error made on purpose is one message, not a traceback."""
+    try:
+        main(sys.argv[1:])
+    except AlluviumError as error:
+        log.error("%s", error)
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+
+
+def _kept_mapping(out: Path, given: str | None) -> Mapping:
+    kept = out / "mapping.yaml"
+    if given is None:
+        if not kept.exists():
+            fault = f"{out} must be the folder of a run that was started; name it with --out"
+            raise SettingsError("--out", [fault])
+        return load_mapping(kept)
+    mapping = load_mapping(given)
+    text = Path(given).read_text(encoding="utf-8")
+    if kept.exists() and load_mapping(kept) != mapping:
+        fault = f"{out} was started with another mapping; use it again, or another --out"
+        raise SettingsError(str(given), [fault])
+    if not kept.exists():
+        out.mkdir(parents=True, exist_ok=True)
+        part = kept.with_suffix(".part")
+        part.write_text(text, encoding="utf-8")
+        part.replace(kept)
+    return mapping
+
+
+def _log_to(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log.handlers = [handler]
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    logging.captureWarnings(True)
+    logging.getLogger("py.warnings").handlers = [handler]
+    logging.getLogger("py.warnings").propagate = False
+    warnings.simplefilter("default")

@@ -1,0 +1,123 @@
+"""Score a window before it is learned: every model and baseline, all items ranked.
+
+  spark-submit jobs/evaluate.py --config conf/local.yaml --out build/demo --window 27
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from pyspark.sql import functions as F
+
+from jobs.context import Context, log, opened, parser, run
+from jobs.shop import Exam, catalog_reader
+from recsys_lib.errors import TrackingError
+from recsys_lib.evaluate.intervals import Replicates, coverage, replicates, reports
+from recsys_lib.evaluate.window import score_window
+from recsys_lib.types import EvalReport, ModelVersion
+
+APP = "evaluate"
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The outcome of one exam. `roles`: candidate, champion, stale -> registered version."""
+
+    roles: dict[str, int]
+    replicates: dict[tuple[int, str, str], Replicates]
+    reports: dict[str, EvalReport]
+    coverage: dict[str, float]
+
+
+def evaluate(context: Context, window: int) -> Scores:
+    """Let the candidate, the champion and the first model answer for `window`, and the baselines.
+
+    Who sits the exam is written down before it starts, so that a repeated call after a crash
+    judges the same versions.
+    """
+    roles = _roles(context, window)
+    items = _score(context, window, roles)
+    if items is None:
+        return Scores(roles, {}, {}, {})
+    rows = context.lake.read("metrics").where(F.col("window") == window)
+    settings = context.settings.evaluate
+    found = replicates(rows, settings, context.settings.run.seed)
+    by_scorer = {scorer: report for (_, scorer), report in reports(found, settings).items()}
+    covered = {scorer: share for (_, scorer), share in coverage(rows, items).items()}
+    for role, number in roles.items():
+        if role == "candidate" and role in by_scorer:
+            version = _version(context, number)
+            context.tracking.log_scores(version, by_scorer[role], coverage=covered.get(role))
+    return Scores(roles, found, by_scorer, covered)
+
+
+def _score(context: Context, window: int, roles: dict[str, int]) -> int | None:
+    """Write the metric sums of the window once; items known at the time, None if nobody came."""
+    lake, settings = context.lake, context.settings
+    sequences = lake.read("sequences").where(F.col("window") == window)
+    if sequences.isEmpty():
+        return None
+    reader = catalog_reader(context, before=window, windows_back=0)
+    if not lake.done("metrics", APP, window):
+        names = {f"v{number}": number for number in roles.values()}
+        folders = {
+            name: context.tracking.local_path(_version(context, number))
+            for name, number in names.items()
+        }
+        mapping = context.mapping
+        exam = Exam(
+            reader, folders, mapping.task, mapping.targets, settings.evaluate, settings.model.decay
+        )
+        scored = score_window(sequences, exam.scorers, exam.requests, settings.evaluate)
+        by_role = [F.struct(F.lit(role), F.lit(f"v{n}")) for role, n in roles.items()]
+        pairs = F.filter(F.array(*by_role), lambda pair: pair["col2"] == F.col("scorer"))
+        known = F.transform(pairs, lambda pair: pair["col1"])
+        names_of = F.when(F.size(known) > 0, known).otherwise(F.array(F.col("scorer")))
+        rows = scored.withColumn("scorer", F.explode(names_of))
+        lake.append_once("metrics", rows, app=APP, version=window, partition_by=("window",))
+    return len(reader.item_ids())
+
+
+def _roles(context: Context, window: int) -> dict[str, int]:
+    path = context.out / "windows" / f"{window:06d}.exam"
+    if path.exists():
+        return dict(json.loads(path.read_text()))
+    versions = [v for v in context.tracking.versions() if v.learned < window]
+    champion = context.tracking.champion()
+    if not versions or champion is None:
+        raise TrackingError(
+            f"window {window} must have a model that was learned before it, got none; train first"
+        )
+    roles = {
+        "candidate": max(versions, key=lambda v: v.learned).version,
+        "champion": champion.version,
+        "stale": versions[0].version,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(roles))
+    part.replace(path)
+    return roles
+
+
+def _version(context: Context, number: int) -> ModelVersion:
+    return next(v for v in context.tracking.versions() if v.version == number)
+
+
+def main(argv: list[str]) -> None:
+    made = parser(__doc__)
+    made.add_argument("--window", type=int, required=True)
+    args = made.parse_args(argv)
+    with opened(args, "evaluate") as context:
+        scores = evaluate(context, args.window)
+        for name, report in scores.reports.items():
+            best = {key: f"{found.value:.4f}" for key, found in report.metrics.items()}
+            print(f"{name:20s} {report.users} users {best}")
+        if not scores.reports:
+            print(f"window {args.window}: nobody could be judged")
+        log.info("window %s: scored %s", args.window, list(scores.reports))
+
+
+if __name__ == "__main__":
+    run(main)

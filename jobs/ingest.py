@@ -1,0 +1,69 @@
+"""Land the next windows of a log: raw files -> bronze -> silver or quarantine -> features.
+
+  spark-submit jobs/ingest.py --config conf/local.yaml --out build/demo \\
+      --events LOG --mapping MAPPING.yaml [--windows N]
+
+The first call lands the mapping's history as one increment; each window after it is one more.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jobs.context import Context, log, opened, parser, run
+from recsys_lib.adapters.sources.files import fingerprint, read_log
+from recsys_lib.adapters.sources.stream import land
+from recsys_lib.catalog.recipe import merge_catalog
+from recsys_lib.clean.recipe import clean_increment
+from recsys_lib.features.recipe import prepare_window
+from recsys_lib.increment.plan import Plan, plan
+from recsys_lib.ingest.bronze import SCHEMA
+from recsys_lib.ingest.recipe import stage
+
+
+def staged(context: Context, events: str, increments: int | None) -> Plan:
+    """Cut the log by window, once, and say which windows are history and which come after."""
+
+    def read(path: str) -> Any:
+        return read_log(context.spark, path)
+
+    manifest = stage(context.replay, read, events, context.mapping, context.settings.clean)
+    return plan(manifest.windows, context.mapping.windows.history, increments)
+
+
+def ingest(context: Context, windows: range) -> dict[str, Any]:
+    """Take these windows in as one increment, named by the last of them; counts of rows."""
+    lake, mapping, settings = context.lake, context.mapping, context.settings
+    name = windows[-1]
+    context.replay.release(windows)
+    land(context.spark, lake, context.replay.inbox, SCHEMA, settings.ingest)
+    cleaned = clean_increment(lake, name, mapping, settings.clean)
+    merge_catalog(lake, name, mapping, lambda path: read_log(context.spark, path), fingerprint)
+    prepared = prepare_window(lake, name, mapping, settings.features)
+    log.info("window %s: landed %s, prepared %s", name, cleaned, prepared)
+    return {**cleaned, **prepared}
+
+
+def landed(context: Context, window: int) -> bool:
+    """Whether `window` has gone all the way through."""
+    return context.lake.ledger.recorded("silver", "features", window) is not None
+
+
+def main(argv: list[str]) -> None:
+    made = parser(__doc__)
+    made.add_argument("--events", required=True, help="CSV, JSON lines or Parquet; file or folder")
+    made.add_argument("--mapping", required=True, help="what the columns mean")
+    made.add_argument("--windows", type=int, default=1, help="how many to land (default 1)")
+    args = made.parse_args(argv)
+    with opened(args, "ingest", args.mapping) as context:
+        found = staged(context, args.events, None)
+        parts = [range(found.first, found.history + 1), *(range(w, w + 1) for w in found.landing)]
+        due = [part for part in parts if not landed(context, part[-1])][: args.windows]
+        for part in due:
+            print(f"window {part[-1]}: {ingest(context, part)}")
+        if not due:
+            print("nothing left to land")
+
+
+if __name__ == "__main__":
+    run(main)

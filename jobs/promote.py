@@ -1,0 +1,50 @@
+"""Judge the candidate against the champion on a scored window, and obey the verdict.
+
+  spark-submit jobs/promote.py --config conf/local.yaml --out build/demo --window 27
+"""
+
+from __future__ import annotations
+
+from jobs.context import Context, log, opened, parser, run
+from jobs.evaluate import Scores, evaluate
+from recsys_lib.evaluate.gate import judge
+from recsys_lib.evaluate.intervals import by_slice
+from recsys_lib.types import Verdict
+
+
+def promote(context: Context, window: int, scores: Scores) -> Verdict | None:
+    """The verdict of `window`; None where the candidate is the champion already.
+
+    A verdict is recorded before the alias moves: after a crash it is read, not made again.
+    """
+    roles, tracking = scores.roles, context.tracking
+    if roles["candidate"] == roles["champion"]:
+        return None
+    candidate = next(v for v in tracking.versions() if v.version == roles["candidate"])
+    verdict = tracking.verdict_of(candidate, window)
+    if verdict is None:
+        ours = by_slice(scores.replicates, window, "candidate")
+        theirs = by_slice(scores.replicates, window, "champion")
+        verdict = judge(ours, theirs, context.settings.gate)
+        log.info("window %s: %s", window, verdict)
+    if verdict.promote:
+        tracking.promote(candidate, verdict, window)
+    else:
+        tracking.record_verdict(candidate, verdict, window)
+    return verdict
+
+
+def main(argv: list[str]) -> None:
+    made = parser(__doc__)
+    made.add_argument("--window", type=int, required=True)
+    args = made.parse_args(argv)
+    with opened(args, "promote") as context:
+        verdict = promote(context, args.window, evaluate(context, args.window))
+        if verdict is None:
+            print("the candidate is the champion already")
+        else:
+            print("promoted" if verdict.promote else "held", *verdict.reasons, sep="\n  ")
+
+
+if __name__ == "__main__":
+    run(main)

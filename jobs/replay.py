@@ -1,0 +1,221 @@
+"""The whole loop on a log: land, score, judge, learn, window by window, and report.
+
+  spark-submit jobs/replay.py --events FILE_OR_FOLDER --mapping MAPPING.yaml --out FOLDER
+      [--weeks N] [--config conf/local.yaml] [--set section.key=value]
+
+The first model learns the mapping's history; then every window is first the exam of the models
+that are there, and then the next increment. Killed at any moment, the same command goes on where
+it stopped and ends with the same tables.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.metadata import version
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+from jobs.context import Context, log, opened, parser, run
+from jobs.evaluate import Scores, evaluate
+from jobs.ingest import ingest, landed, staged
+from jobs.promote import promote
+from jobs.recommend import TABLE, recommend
+from jobs.train import train
+from recsys_lib.errors import SourceError
+from recsys_lib.evaluate.intervals import across_windows, estimates, replicates
+from recsys_lib.evaluate.report import table, write_report
+from recsys_lib.evaluate.summary import RunSummary, WindowSummary, read_windows, write_window
+from recsys_lib.increment.plan import Plan
+from recsys_lib.types import EvalReport
+
+T = TypeVar("T")
+
+
+class Stages:
+    """Runs the stages of one window under a progress bar, and keeps their seconds."""
+
+    def __init__(self, bar: tqdm[Any], window: int) -> None:
+        self.seconds: dict[str, float] = {}
+        self._bar, self._window = bar, window
+
+    def __call__(self, name: str, action: Callable[[], T]) -> T:
+        self._bar.set_description(f"window {self._window}: {name}")
+        log.info("window %s: %s", self._window, name)
+        started = time.monotonic()
+        try:
+            return action()
+        finally:
+            self.seconds[name] = round(time.monotonic() - started, 2)
+            self._bar.update(1)
+
+
+def history(context: Context, found: Plan, stages: Stages) -> WindowSummary:
+    """Land the history and learn the first model."""
+    windows = range(found.first, found.history + 1)
+    counts = stages("ingest", lambda: ingest(context, windows))
+    learned = stages("train", lambda: train(context, found.history))
+    if learned is None:
+        raise SourceError(
+            f"windows {found.first} to {found.history} must hold users with something before and "
+            "after a decision, got none; lengthen windows.history, or look at the quarantine: "
+            f"{counts.get('by_rule')}"
+        )
+    return _summary(context, found.history, counts, stages, learned=learned.version)
+
+
+def increment(context: Context, window: int, stages: Stages, *, learn: bool) -> WindowSummary:
+    """Land one window, let it judge the models, then learn it."""
+    counts = stages("ingest", lambda: ingest(context, range(window, window + 1)))
+    if not counts.get("events"):
+        return _summary(context, window, counts, stages, note="empty window: skipped")
+    scores = stages("score", lambda: evaluate(context, window))
+    verdict = stages("judge", lambda: promote(context, window, scores))
+    learned = stages("train", lambda: train(context, window)) if learn else None
+    notes = [] if scores.reports else ["nobody to judge"]
+    notes = [*notes, "nothing to learn"] if learn and learned is None else notes
+    summary = _summary(
+        context,
+        window,
+        counts,
+        stages,
+        scores=scores,
+        learned=learned.version if learned else None,
+        note=", ".join(notes),
+    )
+    return replace(summary, verdict=verdict)
+
+
+def _summary(
+    context: Context,
+    window: int,
+    counts: dict[str, Any],
+    stages: Stages,
+    *,
+    scores: Scores | None = None,
+    learned: int | None = None,
+    note: str = "",
+) -> WindowSummary:
+    return WindowSummary(
+        window=window,
+        rows=counts.get("rows", 0),
+        kept=counts.get("silver", 0),
+        quarantined=counts.get("by_rule", {}),
+        items=counts.get("new_items", 0),
+        users=counts.get("users", 0),
+        reports=scores.reports if scores else {},
+        coverage=scores.coverage if scores else {},
+        candidate=scores.roles["candidate"] if scores else None,
+        champion=scores.roles["champion"] if scores else None,
+        learned=learned,
+        model=_size(context, learned),
+        seconds=stages.seconds,
+        note=note,
+    )
+
+
+def _size(context: Context, number: int | None) -> dict[str, float]:
+    if number is None:
+        return {}
+    version = next(v for v in context.tracking.versions() if v.version == number)
+    found = context.tracking.metrics_of(version)
+    return {name: found[name] for name in ("sparsity", "bytes", "parameters") if name in found}
+
+
+def finish(context: Context, started: float) -> RunSummary:
+    """Means over all windows, the report, and what to look at next."""
+    windows = read_windows(context.out)
+    champion = context.tracking.champion()
+    summary = RunSummary(
+        name=context.settings.run.name,
+        data=context.mapping.name,
+        windows=windows,
+        overall=_overall(context),
+        champion=champion.version if champion else None,
+        settings=context.settings.model_dump(mode="json", exclude={"run": {"out"}}),
+        versions={name: version(name) for name in ("alluvium", "pyspark", "horovod", "mlflow")},
+    )
+    write_report(summary, context.out)
+    log.info("done in %.0f s", time.monotonic() - started)
+    return summary
+
+
+def _overall(context: Context) -> dict[str, EvalReport]:
+    if not context.lake.exists("metrics"):
+        return {}
+    settings = context.settings.evaluate
+    found = replicates(context.lake.read("metrics"), settings, context.settings.run.seed)
+    whole = [part for (_, _, name), part in found.items() if name == "all"]
+    names = dict.fromkeys(part.scorer for part in whole)
+    means = {n: across_windows(part for part in whole if part.scorer == n) for n in names}
+    return {
+        name: EvalReport(name, mean.window, mean.users, estimates(mean, settings.confidence))
+        for name, mean in means.items()
+    }
+
+
+def _farewell(context: Context, summary: RunSummary) -> None:
+    out = context.out
+    shown = _relative(out)
+    print(f"\n{table(summary)}\n")
+    print(f"report   {shown}/report.html, {shown}/report.json")
+    print(f"tables   {shown}/lake ({TABLE}: 20 for every user, with the model's version)")
+    print(f"versions mlflow ui --backend-store-uri sqlite:///{shown}/mlflow.db")
+    print(
+        f"score    spark-submit jobs/recommend.py --run {shown} --histories FILE --k 20 "
+        f"--model models:/{summary.name}@champion --out ANSWERS.parquet"
+    )
+
+
+def _relative(path: Any) -> str:
+    try:
+        return str(path.relative_to(path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def main(argv: list[str]) -> None:
+    made = parser(__doc__)
+    made.add_argument("--events", required=True, help="CSV, JSON lines or Parquet; file or folder")
+    made.add_argument("--mapping", required=True, help="what the columns mean")
+    made.add_argument("--weeks", "--windows", type=int, metavar="N", help="increments to learn")
+    args = made.parse_args(argv)
+    started = time.monotonic()
+    with opened(args, "replay", args.mapping) as context:
+        found = staged(context, args.events, args.weeks)
+        steps = 2 + 4 * len(found.increments) + (3 if found.judge is not None else 0) + 2
+        hidden = not context.settings.run.progress
+        with tqdm(total=steps, disable=hidden, file=sys.stderr, dynamic_ncols=True) as bar:
+            _run_windows(context, found, bar)
+            last = found.increments[-1] if found.increments else found.history
+            stages = Stages(bar, last)
+            stages("recommend", lambda: recommend(context, _last_landed(context, found)))
+            summary = stages("report", lambda: finish(context, started))
+            bar.set_description("done")
+        _farewell(context, summary)
+
+
+def _run_windows(context: Context, found: Plan, bar: tqdm[Any]) -> None:
+    done = {summary.window for summary in read_windows(context.out)}
+    if found.history not in done:
+        write_window(history(context, found, Stages(bar, found.history)), context.out)
+    else:
+        bar.update(2)
+    for window in found.landing:
+        learn = window != found.judge
+        if window in done:
+            bar.update(4 if learn else 3)
+            continue
+        summary = increment(context, window, Stages(bar, window), learn=learn)
+        write_window(summary, context.out)
+
+
+def _last_landed(context: Context, found: Plan) -> int:
+    return max(w for w in (found.history, *found.landing) if landed(context, w))
+
+
+if __name__ == "__main__":
+    run(main)

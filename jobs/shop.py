@@ -1,0 +1,86 @@
+"""How models see the lake: pinned readers for ranks and executors, and the exam's scorers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from jobs.context import Context
+from recsys_lib.adapters.shards import CatalogReader, SequenceRows
+from recsys_lib.model.catalog import Catalog
+from recsys_lib.model.histories import Scorer
+from recsys_lib.model.requests import requests
+from recsys_lib.settings import EvaluateSettings
+
+TABLES = ("vocabulary", "item_features", "item_counts")
+
+
+def catalog_reader(context: Context, before: int, windows_back: int) -> CatalogReader:
+    """The shop as known when window `before` began; statistics of `windows_back` windows too."""
+    tables = {name: context.lake.version(name) for name in TABLES if context.lake.exists(name)}
+    mapping = context.mapping
+    return CatalogReader(
+        root=context.lake.root,
+        tables=tables,
+        before=before,
+        first_stats=before - windows_back,
+        item_attributes=tuple(mapping.items.attributes) if mapping.items else (),
+        user_attributes=tuple(mapping.users.attributes) if mapping.users else (),
+    )
+
+
+def sequence_rows(context: Context) -> SequenceRows:
+    """The sequences as they are now, for the ranks to read."""
+    lake = context.lake
+    return SequenceRows(
+        lake.path("sequences"), lake.version("sequences"), context.settings.run.seed
+    )
+
+
+@dataclass(frozen=True)
+class Exam:
+    """Everybody who answers for one window. Pickled to the executors, opened there.
+
+    models: scorer name -> folder of the bundle. All of them see today's items and counts, so that
+    only their weights differ.
+    """
+
+    reader: CatalogReader
+    models: dict[str, str]
+    task: str
+    targets: tuple[str, ...]
+    settings: EvaluateSettings
+    decay: float
+
+    def scorers(self) -> Sequence[Scorer]:
+        """Baselines and models, with the shop as it was when the window began."""
+        from recsys_lib.evaluate.baselines import PersonalFrequency, Popularity, RecencyFrequency
+        from recsys_lib.model.bundle import Bundle
+        from recsys_lib.model.scorer import ModelScorer
+
+        shop = self.reader()
+        recent = self.reader.recent_users(shop.items, self.settings.popularity_windows)
+        models = [
+            ModelScorer(Bundle.load(folder), shop, name) for name, folder in self.models.items()
+        ]
+        personal = PersonalFrequency(recent)
+        recency = RecencyFrequency(np.exp(shop.stats.values[-1, :, 0]), self.decay)
+        return [*models, Popularity(recent), personal, recency]
+
+    def requests(self, batch: pa.RecordBatch) -> Any:
+        """The window's questions and answers."""
+        shop = self._types()
+        types = shop.type_indices(self.targets)
+        return requests(batch, self.task, types, shop.items)  # type: ignore[arg-type]
+
+    def _types(self) -> Catalog:
+        if "shop" not in _OPENED or _OPENED["shop"][0] != self.reader:
+            _OPENED["shop"] = (self.reader, self.reader())
+        return _OPENED["shop"][1]
+
+
+_OPENED: dict[str, tuple[CatalogReader, Catalog]] = {}

@@ -1,0 +1,151 @@
+"""Learn what the champion has not learned yet, on Horovod ranks, and register the version.
+
+  spark-submit jobs/train.py --config conf/local.yaml --out build/demo [--window 27]
+
+Without a champion the first model is trained on the history and promoted.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyspark.sql import functions as F
+
+from jobs.context import Context, log, opened, parser, run
+from jobs.shop import TABLES, catalog_reader, sequence_rows
+from recsys_lib.adapters.ranks import run_on_ranks
+from recsys_lib.errors import TrackingError
+from recsys_lib.evaluate.gate import judge
+from recsys_lib.increment.plan import lesson_windows
+from recsys_lib.train.lesson import Lesson
+from recsys_lib.types import ModelVersion
+
+
+def train(context: Context, window: int) -> ModelVersion | None:
+    """A version that has learned up to and including `window`; None where there is no lesson."""
+    done = context.tracking.version_for(window)
+    if done is None:
+        lesson = _lesson(context, window)
+        if lesson is None:
+            return None
+        settings = context.settings.train
+        summary = run_on_ranks(
+            _learn,
+            lesson,
+            ranks=settings.ranks,
+            threads=settings.threads_per_rank,
+            timeout=settings.timeout_seconds,
+            log=str(context.out / "ranks.log"),
+            progress=f"{lesson.folder}.progress" if context.settings.run.progress else None,
+            label=f"window {window}: training",
+        )
+        if not summary["examples"]:
+            log.warning("window %s: no example to learn from", window)
+            return None
+        done = _register(context, window, lesson, summary)
+    if context.tracking.champion() is None:
+        context.tracking.promote(done, judge({}, None, context.settings.gate))
+    return done
+
+
+def _learn(lesson: Lesson) -> dict[str, Any]:
+    """Runs in the rank; TensorFlow and Horovod are imported there."""
+    from recsys_lib.train.loop import learn_increment
+
+    return learn_increment(lesson)
+
+
+def _pruner(*args: Any) -> Any:
+    from recsys_lib.compress.prune import MagnitudePruner
+
+    return MagnitudePruner(*args)
+
+
+def _lesson(context: Context, window: int) -> Lesson | None:
+    settings, mapping, tracking = context.settings, context.mapping, context.tracking
+    champion = tracking.champion()
+    windows = (window, window) if champion is None else lesson_windows(champion.learned, window)
+    rows = context.lake.read("sequences")
+    inside = rows.where(F.col("window").between(*windows))
+    if inside.isEmpty():
+        return None
+    earlier = None if champion is None else (-(2**31), windows[0] - 1)
+    reader = catalog_reader(context, window + 1, settings.features.count_windows)
+    return Lesson(
+        windows=windows,
+        rehearse=earlier if settings.train.rehearsal else None,
+        rows=sequence_rows(context),
+        read_catalog=reader,
+        parent=tracking.local_path(champion) if champion else None,
+        folder=str(context.out / "models" / f"window-{window}"),
+        task=mapping.task,
+        targets=mapping.targets,
+        model=settings.model,
+        train=settings.train,
+        prune=settings.prune,
+        pruner=_pruner,
+        seed=settings.run.seed,
+        lineage={
+            "mapping": mapping.name,
+            "parent": champion.version if champion else None,
+            "windows": list(windows),
+            "tables": {**reader.tables, "sequences": context.lake.version("sequences")},
+            "time": mapping.time.model_dump(),
+            "axis": _axis(context),
+            "settings": settings.model_dump(mode="json", exclude={"run": {"out"}}),
+        },
+    )
+
+
+def _axis(context: Context) -> str:
+    manifest = context.replay.manifest()
+    return manifest.axis if manifest else "{}"
+
+
+def _register(
+    context: Context, window: int, lesson: Lesson, summary: dict[str, Any]
+) -> ModelVersion:
+    sparsity = summary["sparsity"]
+    metrics = {name: summary[name] for name in ("examples", "steps", "seconds", "cpu_seconds")}
+    layers = {f"sparsity/{name}": share for name, share in sparsity.items() if name != "total"}
+    return context.tracking.log_version(
+        window,
+        lesson.folder,
+        parent=lesson.lineage["parent"],
+        params={**lesson.lineage["settings"], "tables": lesson.lineage["tables"]},
+        metrics={
+            **metrics,
+            **layers,
+            "sparsity": sparsity.get("total", 0.0),
+            "parameters": summary["parameters"],
+            "bytes": summary["bytes"],
+            "loss": summary["loss"][-1][1],
+        },
+        curves={"learning_loss": summary["loss"], "learning_sparsity": summary["sparsity_curve"]},
+        tags={
+            "windows": f"{lesson.windows[0]}..{lesson.windows[1]}",
+            "mapping": context.mapping.name,
+            "seed": context.settings.run.seed,
+            **{f"delta.{name}": version for name, version in lesson.lineage["tables"].items()},
+        },
+        vocabulary_version=lesson.lineage["tables"]["vocabulary"],
+        form="pruned" if sparsity.get("total") else "dense",
+    )
+
+
+def main(argv: list[str]) -> None:
+    made = parser(__doc__)
+    made.add_argument("--window", type=int, help="default: the last one that was ingested")
+    args = made.parse_args(argv)
+    with opened(args, "train") as context:
+        window = args.window
+        if window is None:
+            if not context.lake.exists("sequences"):
+                raise TrackingError("there must be ingested windows to learn; run jobs/ingest.py")
+            window = context.lake.read("sequences").agg(F.max("window")).collect()[0][0]
+        version = train(context, window)
+        print(version or f"window {window}: nothing to learn")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,61 @@
+"""What is learned when: which windows are history, which come one by one, what a lesson covers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from recsys_lib.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Windows are numbers on the mapping's axis; both ends are inclusive.
+
+    first..history  learned at once by the first model
+    increments      learned one by one, in order; may include windows without a row
+    judge           lands after the last increment, only to judge it; None where the log ends
+    """
+
+    first: int
+    history: int
+    increments: tuple[int, ...]
+    judge: int | None
+
+    @property
+    def landing(self) -> tuple[int, ...]:
+        """Windows after the history, in the order in which they land."""
+        return self.increments if self.judge is None else (*self.increments, self.judge)
+
+
+def plan(windows: Iterable[int], history: int, increments: int | None) -> Plan:
+    """Cut the log's windows (numbers of those that have rows) into history and increments.
+
+    `increments` None: all that the log has. Raises SettingsError when the log is too short.
+    """
+    have = sorted(set(windows))
+    if not have:
+        raise SettingsError("plan", ["the log must have at least one window with rows, got none"])
+    first, last = have[0], have[-1]
+    end = first + history - 1
+    if end > last:
+        fault = (
+            f"windows.history must be at most {last - first + 1} (windows in the log), "
+            f"got {history}; lower it, or shorten windows.days"
+        )
+        raise SettingsError("mapping", [fault])
+    after = range(end + 1, last + 1)
+    if increments is None:
+        return Plan(first, end, tuple(after[:-1]) or tuple(after), after[-1] if len(after) > 1 else None)
+    chosen = tuple(after[:increments])
+    following = after[increments : increments + 1]
+    return Plan(first, end, chosen, following[0] if following else None)
+
+
+def lesson_windows(champion_learned: int, window: int) -> tuple[int, int]:
+    """What the champion has not learned yet, up to and including `window`.
+
+    After a rejected candidate this is more than one window: what it learned is learned again,
+    from the champion, together with what is new.
+    """
+    return champion_learned + 1, window

@@ -1,0 +1,168 @@
+"""Histories that a caller brings -> what a scorer reads, and its answers back to item ids."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from recsys_lib.errors import SourceError
+from recsys_lib.model.catalog import Catalog
+from recsys_lib.model.histories import Floats, Histories, Ints
+from recsys_lib.model.ragged import offsets_of
+
+SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+DAY = 86_400.0
+ANSWERS = pa.schema(
+    [
+        ("request_id", pa.string()),
+        ("items", pa.list_(pa.string())),
+        ("scores", pa.list_(pa.float32())),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Clock:
+    """How a caller's times map onto the window axis.
+
+    Timestamps (or ISO text) are placed by `start` (seconds since 1970) and `days`; plain numbers
+    are taken as the mapping's own: epochs in `unit`, or periods, which already count windows.
+    """
+
+    start: float | None
+    days: float
+    unit: str
+    periods: bool
+
+    @classmethod
+    def of(cls, lineage: dict[str, Any]) -> Clock:
+        """From a bundle's lineage."""
+        axis, time = json.loads(lineage.get("axis") or "{}"), lineage.get("time") or {}
+        start = axis.get("start")
+        seconds = float(np.datetime64(start, "us").astype("int64")) / 1e6 if start else None
+        return cls(
+            seconds, axis.get("days", 1.0), time.get("unit", "s"), time.get("period") is not None
+        )
+
+    def at(self, times: pa.Array) -> Floats:
+        """Window-axis position float32 of each time; NaN where it is unknown."""
+        if pa.types.is_string(times.type) or pa.types.is_large_string(times.type):
+            times = pc.cast(times, pa.timestamp("us"), safe=False)
+        if pa.types.is_timestamp(times.type) or pa.types.is_date(times.type):
+            micros = pc.cast(pc.cast(times, pa.timestamp("us")), pa.int64())
+            values = np.asarray(micros.cast(pa.float64()).fill_null(np.nan)) * 1e-6
+        else:
+            values = np.asarray(times.cast(pa.float64()).fill_null(np.nan))
+            if self.periods:
+                return values.astype(np.float32)
+            values = values * SECONDS[self.unit]
+        if self.start is None:
+            return np.full(len(values), np.nan, np.float32)
+        return ((values - self.start) / (self.days * DAY)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Asking:
+    """Reads request batches for one model: ids to indices, times to the window axis."""
+
+    catalog: Catalog
+    clock: Clock
+    task: str
+    learned: int
+    targets: tuple[str, ...]
+
+    def histories(self, batch: pa.Table) -> tuple[pa.Array, Histories]:
+        """(request_id, histories) of a table with request_id, items, and optional types, times,
+        now. Raises SourceError for a missing column or lists of unequal lengths."""
+        missing = [name for name in ("request_id", "items") if name not in batch.column_names]
+        if missing:
+            raise SourceError(
+                f"histories must have the columns request_id and items, got "
+                f"{', '.join(batch.column_names)}; rename or add {', '.join(missing)}"
+            )
+        items = _lists(batch, "items")
+        lengths = np.asarray(items.value_lengths().fill_null(0)).astype(np.int64)
+        size = int(lengths.sum())
+        at = np.full(size, np.nan, np.float32)
+        if "times" in batch.column_names:
+            at = self.clock.at(_values(batch, "times", lengths))
+        types = np.full(size, self._default_type(), np.int32)
+        if "types" in batch.column_names:
+            types = _indices(_values(batch, "types", lengths), np.asarray(self.catalog.types))
+        ids = pc.cast(batch.column("request_id"), pa.string()).combine_chunks()
+        return ids, Histories(
+            offsets=offsets_of(lengths),
+            items=_indices(items.flatten(), self.catalog.ids),
+            types=types,
+            at=at,
+            now=self._now(batch, at, lengths),
+            profile=np.zeros((len(batch), len(self.catalog.profile)), np.int32),
+        )
+
+    def answers(self, ids: pa.Array, items: Ints, scores: Floats) -> pa.RecordBatch:
+        """request_id, items, scores; items that could not be ranked are left out."""
+        real = items > 0
+        offsets = pa.array(offsets_of(real.sum(1).astype(np.int64)).astype(np.int32))
+        names = pa.array(self.catalog.ids[items[real]].tolist(), pa.string())
+        columns = [
+            ids,
+            pa.ListArray.from_arrays(offsets, names),
+            pa.ListArray.from_arrays(offsets, pa.array(scores[real], pa.float32())),
+        ]
+        return pa.RecordBatch.from_arrays(columns, schema=ANSWERS)
+
+    def _default_type(self) -> int:
+        for index, name in enumerate(self.catalog.types):
+            if index and (not self.targets or name in self.targets):
+                return index
+        return 0
+
+    def _now(self, batch: pa.Table, at: Floats, lengths: NDArray[np.int64]) -> Floats:
+        """The `now` column; else the next window's start, or for sessions the last event."""
+        if "now" in batch.column_names:
+            return self.clock.at(batch.column("now").combine_chunks())
+        if self.task == "next_window":
+            return np.full(len(batch), self.learned + 1, np.float32)
+        last = np.full(len(batch), np.nan, np.float32)
+        some = lengths > 0
+        last[some] = at[offsets_of(lengths)[1:][some] - 1]
+        return last
+
+
+def _lists(batch: pa.Table, name: str) -> pa.ListArray:
+    column = batch.column(name).combine_chunks()
+    if pa.types.is_string(column.type):  # CSV: "12 7 31" or "[12, 7, 31]"
+        column = pc.split_pattern_regex(
+            pc.utf8_trim(column, characters="[] \"'"), r"[\s,\"']+"
+        )
+    if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
+        raise SourceError(f"{name} must be a column of lists, got {column.type}")
+    return column
+
+
+def _values(batch: pa.Table, name: str, lengths: NDArray[np.int64]) -> pa.Array:
+    column = _lists(batch, name)
+    own = np.asarray(column.value_lengths().fill_null(0)).astype(np.int64)
+    wrong = np.flatnonzero(own != lengths)
+    if len(wrong):
+        first = batch.column("request_id")[int(wrong[0])].as_py()
+        raise SourceError(
+            f"{name} must be as long as items, got {own[wrong[0]]} and {lengths[wrong[0]]} in "
+            f"request {first!r} ({len(wrong)} such requests)"
+        )
+    return column.flatten()
+
+
+def _indices(values: pa.Array, words: NDArray[np.str_]) -> Ints:
+    """Index of each id in `words`; 0 for what is not there."""
+    if pa.types.is_floating(values.type):  # 12.0 is item "12"
+        values = pc.cast(values, pa.int64(), safe=False)
+    texts = pc.cast(values, pa.string())
+    found = pc.index_in(texts, value_set=pa.array(words.tolist(), pa.string()))
+    return np.asarray(found.fill_null(0)).astype(np.int32)

@@ -1,0 +1,41 @@
+"""`mlflow.pyfunc.load_model("models:/NAME@champion")` comes here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class PyFunc:
+    """predict(frame with request_id and items) -> frame of request_id, items, scores."""
+
+    def __init__(self, folder: str) -> None:
+        from recsys_lib.model.bundle import Bundle
+        from recsys_lib.model.scorer import ModelScorer
+
+        self.scorer = ModelScorer(Bundle.load(folder))
+
+    def predict(self, frame: Any, params: dict[str, Any] | None = None) -> Any:
+        """The best `params["k"]` (default 20) items; `params["exclude_seen"]` leaves out known."""
+        import pyarrow as pa
+
+        from recsys_lib.recommend.histories import Asking, Clock
+
+        options = params or {}
+        bundle = self.scorer.bundle
+        asking = Asking(
+            bundle.catalog,
+            Clock.of(bundle.lineage),
+            bundle.task,
+            bundle.learned,
+            bundle.targets,
+        )
+        ids, histories = asking.histories(pa.Table.from_pandas(frame, preserve_index=False))
+        exclude = bool(options.get("exclude_seen", False))
+        items, scores = self.scorer.top_k(
+            histories, int(options.get("k", 20)), exclude_seen=exclude
+        )
+        return asking.answers(ids, items, scores).to_pandas()
+
+
+def _load_pyfunc(path: str) -> PyFunc:
+    return PyFunc(path)
