@@ -42,7 +42,9 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    made.add_argument("--config", metavar="YAML", help="settings; base.yaml beside it is read first")
+    made.add_argument(
+        "--config", metavar="YAML", help="settings; base.yaml beside it is read first"
+    )
     made.add_argument(
         "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change one setting"
     )

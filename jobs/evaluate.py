@@ -1,6 +1,6 @@
 """Score a window before it is learned: every model and baseline, all items ranked.
 
-  spark-submit jobs/evaluate.py --config conf/local.yaml --out build/demo --window 27
+spark-submit jobs/evaluate.py --config conf/local.yaml --out build/demo --window 27
 """
 
 from __future__ import annotations

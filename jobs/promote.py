@@ -1,6 +1,6 @@
 """Judge the candidate against the champion on a scored window, and obey the verdict.
 
-  spark-submit jobs/promote.py --config conf/local.yaml --out build/demo --window 27
+spark-submit jobs/promote.py --config conf/local.yaml --out build/demo --window 27
 """
 
 from __future__ import annotations

@@ -36,9 +36,7 @@ from recsys_lib.recommend.histories import ANSWERS, Asking, Clock
 from recsys_lib.recommend.slates import Opened, Slates
 
 TABLE = "recommendations"
-SCHEMA = (
-    "user string, items array<string>, scores array<float>, model_version int, `window` int"
-)
+SCHEMA = "user string, items array<string>, scores array<float>, model_version int, `window` int"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 from pyspark.sql import functions as F
 
 from jobs.context import Context, log, opened, parser, run
-from jobs.shop import TABLES, catalog_reader, sequence_rows
+from jobs.shop import catalog_reader, sequence_rows
 from recsys_lib.adapters.ranks import run_on_ranks
 from recsys_lib.errors import TrackingError
 from recsys_lib.evaluate.gate import judge

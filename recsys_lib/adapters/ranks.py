@@ -42,7 +42,7 @@ def run_on_ranks(
         "HOROVOD_LOG_LEVEL": "error",
     }
     Path(log).parent.mkdir(parents=True, exist_ok=True)
-    with open(log, "a") as output, _progress_bar(progress, label):
+    with open(log, "a") as output, _ProgressBar(progress, label):
         try:
             results = horovod.spark.run(
                 function,
@@ -68,7 +68,7 @@ def _first_line(error: Exception) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-class _progress_bar:
+class _ProgressBar:
     """Follows a progress file with a bar until the block ends."""
 
     def __init__(self, path: str | None, label: str) -> None:

@@ -13,7 +13,13 @@ from pyspark.sql import SparkSession
 from recsys_lib.adapters.folders import file_system, resolve
 from recsys_lib.errors import SourceError
 
-FORMATS = {".parquet": "parquet", ".pq": "parquet", ".json": "json", ".jsonl": "json", ".csv": "csv"}
+FORMATS = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".json": "json",
+    ".jsonl": "json",
+    ".csv": "csv",
+}
 Answer = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
 

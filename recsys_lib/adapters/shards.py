@@ -13,7 +13,7 @@ from deltalake import DeltaTable
 
 from recsys_lib.errors import LakeError
 from recsys_lib.model.catalog import Catalog
-from recsys_lib.model.stats import item_stats
+from recsys_lib.model.stats import ItemStats, item_stats
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class CatalogReader:
         out[index] = np.asarray(flat, dtype=np.int32).reshape(len(index), out.shape[1])
         return out
 
-    def _stats(self, items: int) -> object:
+    def _stats(self, items: int) -> ItemStats:
         # Counts of 2 * 16 windows back weigh less than a thousandth; they are not read.
         since = self.first_stats - 32
         span = (pc.field("window") < self.before) & (pc.field("window") >= since)
@@ -145,5 +145,7 @@ def _size(words: pa.Table, kinds: np.ndarray, kind: str) -> int:
 
 
 def _names(words: pa.Table) -> tuple[str, ...]:
-    pairs = sorted(zip(words.column("index").to_pylist(), words.column("id").to_pylist(), strict=True))
+    pairs = sorted(
+        zip(words.column("index").to_pylist(), words.column("id").to_pylist(), strict=True)
+    )
     return ("", *(name for _, name in pairs))

@@ -1,9 +1,9 @@
 """A model version on disk: a folder that can be scored with nothing else at hand.
 
-    model.json      spec, inputs, lineage, and a hash of every other file
-    weights.npz     trainable variables by name
-    optimizer.npz   optimiser slots by variable name, and `step`
-    items.parquet   index, id, attributes, statistics of the item
+model.json      spec, inputs, lineage, and a hash of every other file
+weights.npz     trainable variables by name
+optimizer.npz   optimiser slots by variable name, and `step`
+items.parquet   index, id, attributes, statistics of the item
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Bundle:
         Indices are never reused, so old rows keep their meaning. New rows are zero: a new item's
         vector is then that of its attributes alone.
         """
-        sizes = {
+        sizes: dict[str, Any] = {
             "items": catalog.items,
             "types": len(catalog.types) - 1,
             "attributes": list(catalog.sizes),
@@ -113,7 +113,7 @@ class Bundle:
         for name in ("attributes", "profile"):
             if len(sizes[name]) != len(self.spec[name]):
                 raise ModelError(
-                    f"the model was made for {len(self.spec[name])} {name} columns, the tables have "
+                    f"the model has {len(self.spec[name])} {name} columns, the tables "
                     f"{len(sizes[name])}; map the same columns, or train a first model anew"
                 )
         rows = table_rows({**self.spec, **sizes})
@@ -161,9 +161,7 @@ def _items_table(catalog: Catalog) -> pa.Table:
             "attributes": pa.FixedSizeListArray.from_arrays(flat, width)
             if width
             else pa.nulls(catalog.items + 1, pa.list_(pa.int32())),
-            "stats": pa.FixedSizeListArray.from_arrays(
-                pa.array(stats.reshape(-1)), stats.shape[1]
-            ),
+            "stats": pa.FixedSizeListArray.from_arrays(pa.array(stats.reshape(-1)), stats.shape[1]),
         }
     )
 
@@ -195,7 +193,8 @@ def _manifest(root: Path) -> dict[str, Any]:
         ) from None
     if text.get("format") != FORMAT:
         raise ModelError(
-            f"{root}: format must be {FORMAT}, got {text.get('format')}; use the release that wrote it"
+            f"{root}: format must be {FORMAT}, got {text.get('format')}; "
+            "use the release that wrote it"
         )
     return dict(text)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from recsys_lib.model.inputs import COPY_FEATURES, USER_FEATURES
 from recsys_lib.model.stats import FEATURES as STATS
 
-Layer = keras.layers.Layer
+Layer: TypeAlias = Any
+"""A tf_keras layer: the package has no types."""
 Tensors = dict[str, tf.Tensor]
 Wrap = Callable[[Layer], Layer]
 HIDDEN = -1e9
@@ -87,7 +88,9 @@ class Network:
         context = 2 * d + (d if spec.profile else 0) + len(USER_FEATURES)
         self._dense("user_hidden", context, 2 * d, "relu")
         self._dense("user_out", 2 * d, d, scale=0.1)
-        self._dense("popularity", 2 * d, len(STATS), scale=0.0, bias=[1.0] + [0.0] * (len(STATS) - 1))
+        self._dense(
+            "popularity", 2 * d, len(STATS), scale=0.0, bias=[1.0] + [0.0] * (len(STATS) - 1)
+        )
         self._dense("gate", 2 * d, 1, scale=0.0, bias=[1.5])
         copied = len(COPY_FEATURES) + len(STATS) + len(USER_FEATURES) + 4 + 8 + 2
         self._dense("copy_item", d, 8)
@@ -130,7 +133,8 @@ class Network:
 
     def _norm(self, name: str, width: int) -> None:
         layer = keras.layers.LayerNormalization(epsilon=1e-5, name=name)
-        self._built(name, layer, (None, width))
+        # Built for [B, L, D]: the axis is fixed here, and the last of a matrix is another one.
+        self._built(name, layer, (None, None, width))
 
     def _built(self, name: str, layer: Layer, shape: tuple[int | None, ...]) -> None:
         layer.build(shape)
@@ -198,7 +202,7 @@ class Network:
         mask = tf.where(allowed, 0.0, HIDDEN)[:, None]
         for b in range(spec.blocks):
             h = self._block(b, h, mask, training)
-        last = self._apply("final_norm", h[:, -1], training)
+        last = self._apply("final_norm", h[:, -1:], training)[:, 0]
         weight = tf.cast(seen, tf.float32)[..., None]
         mean = tf.reduce_sum(vectors * weight, 1) / tf.maximum(tf.reduce_sum(weight, 1), 1.0)
         parts = [last, mean, x["user_features"]]
@@ -277,9 +281,7 @@ class Network:
         logits = x["copy_features"][..., 0] + bias[..., 0] + learned
         return tf.where(items > 0, logits, HIDDEN)
 
-    def gate_logit(
-        self, x: Tensors, context: tf.Tensor, training: bool = False
-    ) -> tf.Tensor:
+    def gate_logit(self, x: Tensors, context: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Log odds [B] that the next item is one of the user's own; never without any."""
         logit = self._apply("gate", context, training)[:, 0]
         return tf.where(x["copy_items"][:, 0] > 0, logit, HIDDEN)

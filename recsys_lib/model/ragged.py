@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 Int64s = NDArray[np.int64]
 
@@ -20,9 +24,7 @@ def offsets_of(lengths: Int64s) -> Int64s:
     return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
 
 
-def pad_left(
-    values: NDArray[np.generic], offsets: Int64s, width: int, fill: float
-) -> NDArray[np.generic]:
+def pad_left(values: NDArray[Scalar], offsets: Int64s, width: int, fill: float) -> NDArray[Scalar]:
     """The last `width` values of each row, right-aligned: [B, width, ...]."""
     ends = offsets[1:]
     lengths = np.minimum(np.diff(offsets), width)
@@ -33,9 +35,7 @@ def pad_left(
     return out
 
 
-def pad_right(
-    values: NDArray[np.generic], offsets: Int64s, width: int, fill: float
-) -> NDArray[np.generic]:
+def pad_right(values: NDArray[Scalar], offsets: Int64s, width: int, fill: float) -> NDArray[Scalar]:
     """The first `width` values of each row, left-aligned: [B, width, ...]."""
     lengths = np.minimum(np.diff(offsets), width)
     out = np.full((len(lengths), width, *values.shape[1:]), fill, dtype=values.dtype)

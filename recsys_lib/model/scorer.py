@@ -18,7 +18,7 @@ from recsys_lib.model.network import HIDDEN, Network, Spec, load_arrays
 
 def spec_of(values: dict[str, Any]) -> Spec:
     """A Spec from its JSON form."""
-    lists = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    lists: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     return Spec(**lists)
 
 
@@ -50,8 +50,9 @@ class ModelScorer:
         row = self.bundle.catalog.stats.rows(histories.now)
         seen = _seen(histories) if exclude_seen else np.zeros((0, 2), np.int64)
         wanted = min(k, self.bundle.catalog.items)
-        items, scores = np.zeros((len(histories), k), np.int32), np.full(
-            (len(histories), k), -np.inf, np.float32
+        items, scores = (
+            np.zeros((len(histories), k), np.int32),
+            np.full((len(histories), k), -np.inf, np.float32),
         )
         for r in np.unique(row):
             chosen = np.flatnonzero(row == r)

@@ -53,15 +53,16 @@ def item_stats(
         users = np.concatenate([users, users[own]])
     start = int(window.min()) if len(window) else first
     decayed = np.zeros(items + 1)
-    current = np.zeros(items + 1)
+    current: NDArray[np.float64] = np.zeros(items + 1)
     seen_at = np.full(items + 1, np.inf)
     values = np.zeros((last - first + 1, items + 1, len(FEATURES)), dtype=np.float32)
     inside = index <= items
     for w in range(min(start, first), last + 1):
         if w >= first:
-            values[w - first] = _features(decayed, current, w - seen_at)
+            values[w - first] = _features(decayed, current, (w - seen_at).astype(np.float64))
         own = inside & (window == w)
-        current = np.bincount(index[own], weights=users[own], minlength=items + 1)
+        counted = np.bincount(index[own], weights=users[own], minlength=items + 1)
+        current = counted.astype(np.float64)
         decayed = DECAY * decayed + current
         seen_at = np.where((current > 0) & np.isinf(seen_at), w, seen_at)
     return ItemStats(first, values)

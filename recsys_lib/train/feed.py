@@ -37,7 +37,7 @@ class Feed:
         return sum(len(self.examples(batch)[0]) for batch in reader(0))
 
     def batches(self, new: Reader, old: Reader | None, size: int, share: float) -> Iterator[Batch]:
-        """Batches of exactly `size` examples without end; `share` of each is rehearsed from `old`."""
+        """Batches of exactly `size` examples without end, `share` of each rehearsed from `old`."""
         rehearsed = min(size - 1, round(size * share)) if old is not None else 0
         fresh = self._stream(new, size - rehearsed)
         earlier = self._stream(old, rehearsed) if old is not None and rehearsed else None

@@ -27,7 +27,6 @@ from recsys_lib.train.lesson import Lesson
 from recsys_lib.train.loss import mixture_loss
 from recsys_lib.train.optimizers import load_slots, optimizer, save_slots
 
-
 Signature = dict[str, tf.TensorSpec]
 
 

@@ -35,9 +35,7 @@ class LazyAdam(keras.optimizers.legacy.Adam):
             self._resource_scatter_add(var, indices, -step),
         )
 
-    def _resource_scatter_update(
-        self, x: tf.Variable, i: tf.Tensor, v: tf.Tensor
-    ) -> tf.Operation:
+    def _resource_scatter_update(self, x: tf.Variable, i: tf.Tensor, v: tf.Tensor) -> tf.Operation:
         return x.scatter_update(tf.IndexedSlices(v, i))
 
 
