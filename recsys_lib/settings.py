@@ -22,7 +22,9 @@ class Section(BaseModel):
 class RunSettings(Section):
     """Where a run keeps everything it makes, and the seed of everything random."""
 
-    out: str = Field("build/demo", description="folder of tables, models, MLflow store, report, log")
+    out: str = Field(
+        "build/demo", description="folder of tables, models, MLflow store, report, log"
+    )
     name: str = Field("alluvium", description="name of the registered model")
     seed: int = 7
     progress: bool = Field(True, description="show progress bars")

@@ -93,7 +93,7 @@ class Tracking:
         )
         run_id = run.info.run_id
         for key, value in flat(params or {}):
-            self.client.log_param(run_id, key, str(value)[:6000])
+            self.client.log_param(run_id, safe(key), str(value)[:6000])
         for key, number in (metrics or {}).items():
             self.client.log_metric(run_id, safe(key), float(number))
         self._log_curves(run_id, curves or {})

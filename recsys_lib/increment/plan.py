@@ -46,7 +46,9 @@ def plan(windows: Iterable[int], history: int, increments: int | None) -> Plan:
         raise SettingsError("mapping", [fault])
     after = range(end + 1, last + 1)
     if increments is None:
-        return Plan(first, end, tuple(after[:-1]) or tuple(after), after[-1] if len(after) > 1 else None)
+        return Plan(
+            first, end, tuple(after[:-1]) or tuple(after), after[-1] if len(after) > 1 else None
+        )
     chosen = tuple(after[:increments])
     following = after[increments : increments + 1]
     return Plan(first, end, chosen, following[0] if following else None)

@@ -71,7 +71,8 @@ def inputs(histories: Histories, recent: int, copies: int, decay: float) -> Inpu
     age = _age(histories)
     lengths = np.diff(histories.offsets)
     width = _round_up(int(lengths.max(initial=1)), recent)
-    to_next = np.append(age[:-1] - age[1:], 0.0).astype(np.float32)
+    to_next = np.zeros(len(age), dtype=np.float32)
+    to_next[:-1] = age[:-1] - age[1:]
     to_next[histories.offsets[1:][lengths > 0] - 1] = 0.0
     gaps = np.stack([np.log1p(age), np.log1p(np.maximum(to_next, 0.0))], axis=1)
     copied = _copies(histories, age, copies, decay)
@@ -123,7 +124,7 @@ def _copies(histories: Histories, age: NDArray[np.float32], limit: int, decay: f
     ends = np.append(starts[1:], len(row))[: len(starts)]
     user = row[starts]
     if not len(starts):
-        return _empty(users, histories)
+        return _empty(histories, visits, age)
 
     # Events are oldest first, so a group's first row is the first purchase, its last the latest.
     first, last = starts, ends - 1
@@ -205,10 +206,10 @@ def _user_features(
     ).astype(np.float32)
 
 
-def _empty(users: int, histories: Histories) -> _Copies:
+def _empty(histories: Histories, visits: NDArray[np.int64], age: NDArray[np.float32]) -> _Copies:
+    users, lengths = len(histories), np.diff(histories.offsets)
     none = np.zeros((users, 1), dtype=np.int32)
-    lengths = np.diff(histories.offsets)
-    zero = np.zeros(users, dtype=np.int64)
-    age = np.zeros(len(histories.items), dtype=np.float32)
     features = np.zeros((users, 1, len(COPY_FEATURES)), dtype=np.float32)
-    return _Copies(none, none, features, _user_features(histories, lengths, zero, zero, age))
+    distinct = np.zeros(users, dtype=np.int64)
+    user = _user_features(histories, lengths, distinct, visits, age)
+    return _Copies(none, none, features, user)

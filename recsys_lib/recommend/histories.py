@@ -138,9 +138,7 @@ class Asking:
 def _lists(batch: pa.Table, name: str) -> pa.ListArray:
     column = batch.column(name).combine_chunks()
     if pa.types.is_string(column.type):  # CSV: "12 7 31" or "[12, 7, 31]"
-        column = pc.split_pattern_regex(
-            pc.utf8_trim(column, characters="[] \"'"), r"[\s,\"']+"
-        )
+        column = pc.split_pattern_regex(pc.utf8_trim(column, characters="[] \"'"), r"[\s,\"']+")
     if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
         raise SourceError(f"{name} must be a column of lists, got {column.type}")
     return column
