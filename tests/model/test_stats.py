@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recsys_lib.model.stats import DECAY, FEATURES, ItemStats, item_stats
+
+LOG_SHARE, TREND, NEWNESS = (FEATURES.index(name) for name in ("log_share", "trend", "newness"))
+Count = tuple[int, int, float]
+"""(window, item, users)"""
+
+
+def stats_of(counts: list[Count], items: int, first: int, last: int) -> ItemStats:
+    window, index, users = zip(*counts, strict=True) if counts else ((), (), ())
+    return item_stats(
+        np.array(window, dtype=np.int64),
+        np.array(index, dtype=np.int64),
+        np.array(users, dtype=np.float64),
+        items,
+        first,
+        last,
+    )
+
+
+COUNTS = st.lists(
+    st.tuples(st.integers(0, 9), st.integers(1, 4), st.integers(1, 9).map(float)), max_size=20
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(COUNTS, COUNTS, st.integers(1, 9))
+def test_counts_at_or_after_a_window_never_touch_its_row(
+    past: list[Count], future: list[Count], cut: int
+) -> None:
+    before = [(0, 1, 3.0), *(c for c in past if c[0] < cut)]
+    after = [c for c in future if c[0] >= cut]
+    known = stats_of(before, 4, 1, cut).values
+    told = stats_of([*after, *before], 4, 1, 9).values
+    np.testing.assert_array_equal(known, told[:cut])
+
+
+def test_a_share_is_decayed_by_window_with_half_a_buyer_for_everyone() -> None:
+    found = stats_of([(7, 1, 10.0), (8, 1, 4.0), (8, 2, 6.0)], 2, 9, 9).values[0, :, LOG_SHARE]
+    decayed = np.array([0.0, DECAY * 10 + 4, 6.0]) + 0.5
+    assert found == pytest.approx(np.log(decayed / decayed.sum()), abs=1e-5)
+
+
+def test_an_item_that_sold_more_in_the_last_window_trends_up() -> None:
+    trend = stats_of([(7, 1, 10.0), (8, 2, 10.0)], 2, 9, 9).values[0, :, TREND]
+    assert trend[2] > 0 > trend[1]
+
+
+def test_newness_fades_with_the_windows_since_the_first_sale() -> None:
+    values = stats_of([(5, 1, 1.0), (6, 2, 1.0), (8, 2, 1.0)], 3, 6, 9).values[..., NEWNESS]
+    ages = {(0, 1): 1, (3, 1): 4, (3, 2): 3}
+    for (row, item), age in ages.items():
+        assert values[row, item] == pytest.approx(np.exp(-age / 4), abs=1e-5)
+    assert values[0, 2] == 0.0  # sold first in window 6 itself
+    assert not values[:, 3].any()  # never sold
+
+
+def test_the_first_window_of_a_log_stands_in_for_its_own_missing_past() -> None:
+    values = stats_of([(3, 1, 9.0), (3, 2, 1.0), (4, 2, 9.0)], 2, 3, 4).values
+    assert values[0, 1, LOG_SHARE] > values[0, 2, LOG_SHARE] > values[0, 0, LOG_SHARE]
+
+
+def test_windows_before_the_asked_ones_are_past_and_not_stand_ins() -> None:
+    values = stats_of([(3, 1, 9.0), (4, 2, 9.0)], 2, 4, 4).values
+    assert values[0, 2, LOG_SHARE] == values[0, 0, LOG_SHARE]
+
+
+def test_a_shop_without_a_sale_has_equal_finite_shares() -> None:
+    values = stats_of([], 3, 0, 2).values
+    assert values.shape == (3, 4, len(FEATURES))
+    assert values[..., LOG_SHARE] == pytest.approx(np.full((3, 4), np.log(1 / 4)))
+
+
+def test_counts_of_items_that_are_not_known_yet_are_left_out() -> None:
+    with_unknown = stats_of([(1, 1, 2.0), (1, 99, 50.0)], 2, 2, 2)
+    np.testing.assert_array_equal(with_unknown.values, stats_of([(1, 1, 2.0)], 2, 2, 2).values)
+
+
+def test_a_decision_reads_the_row_of_its_window_and_the_latest_when_unknown() -> None:
+    stats = stats_of([(1, 1, 2.0)], 1, 5, 7)
+    now = np.array([5.0, 6.9, 7.0, 99.0, np.nan, 1.0], dtype=np.float32)
+    assert stats.rows(now).tolist() == [0, 1, 2, 2, 2, 0]
