@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ def copy_features(history: list[Event], now: float) -> dict[int, dict[str, float
     ages = [0.0 if math.isnan(now - at) else max(now - at, 0.0) for _, at in history]
     times = [-1.0 if math.isnan(at) else at for _, at in history]
     visit = [0]
-    for before, after in zip(times, times[1:], strict=False):
+    for before, after in pairwise(times):
         visit.append(visit[-1] + (after != before))
     visits = visit[-1] + 1
     out = {}
@@ -55,7 +56,7 @@ def user_features(history: list[Event], now: float) -> dict[str, float]:
     ages = [0.0 if math.isnan(now - at) else max(now - at, 0.0) for _, at in history]
     distinct = len({item for item, _ in history if item > 0})
     times = [-1.0 if math.isnan(at) else at for _, at in history]
-    changes = sum(a != b for a, b in zip(times, times[1:], strict=False))
+    changes = sum(a != b for a, b in pairwise(times))
     return {
         "log_events": math.log1p(len(history)),
         "log_items": math.log1p(distinct),

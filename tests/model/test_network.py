@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from recsys_lib.model.histories import Histories
+from recsys_lib.model.inputs import inputs
+from recsys_lib.model.network import HIDDEN, Network, load_arrays, named_arrays
+from recsys_lib.model.stats import FEATURES as STATS
+from tests.model.tiny import Event, catalog_of, histories_of, shaken, spec_for
+
+SHOP = catalog_of(attributes=[[0], [1], [1], [2], [2], [2]], profile=(2,))
+
+
+def tensors(histories: Histories) -> dict[str, tf.Tensor]:
+    x = inputs(histories, 8, 8, 0.9).as_dict()
+    return {name: tf.constant(value) for name, value in x.items()}
+
+
+def whole_pool(network: Network) -> tf.Tensor:
+    return network.pool(tf.range(SHOP.items + 1), tf.constant(SHOP.attributes))
+
+
+def context_of(network: Network, *rows: list[Event]) -> np.ndarray:
+    x = tensors(histories_of(*rows, profile=(1,)))
+    return np.asarray(network.user_context(x, whole_pool(network)))
+
+
+def test_the_same_seed_builds_the_same_network() -> None:
+    spec = spec_for(SHOP)
+    one, same, other = (named_arrays(Network(spec, seed)) for seed in (3, 3, 4))
+    for name, array in one.items():
+        np.testing.assert_array_equal(array, same[name])
+    assert (one["items/embeddings"] != other["items/embeddings"]).all()
+
+
+def test_untrained_copy_logits_are_the_log_of_decayed_counts() -> None:
+    network = Network(spec_for(SHOP), seed=3)
+    x = tensors(histories_of([(4, 8.0), (1, 9.0), (4, 9.0)], profile=(1,)))
+    pool = whole_pool(network)
+    stats = tf.random.normal([*x["copy_items"].shape, len(STATS)])
+    logits = network.copy_logits(x, network.user_context(x, pool), pool, stats)
+    assert np.exp(logits[0]) == pytest.approx([0.9**2 + 0.9, 0.9], abs=1e-5)
+
+
+def test_an_untrained_gate_prefers_own_items_and_never_for_users_without_any() -> None:
+    network = Network(spec_for(SHOP), seed=3)
+    x = tensors(histories_of([(4, 8.0)], [], [(0, 9.0)], profile=(1,)))
+    gate = network.gate_logit(x, network.user_context(x, whole_pool(network))).numpy()
+    assert gate[0] > 0
+    assert gate[1:].tolist() == [HIDDEN, HIDDEN]
+
+
+def test_an_item_is_its_id_and_its_attributes() -> None:
+    network = shaken(Network(spec_for(SHOP), seed=3))
+    arrays = named_arrays(network)
+    nobody = {**arrays, "items/embeddings": np.zeros_like(arrays["items/embeddings"])}
+    load_arrays(network, nobody)
+    size = network.spec.embedding_size
+    vectors = whole_pool(network).numpy()[:, :size]
+    np.testing.assert_allclose(vectors[1], vectors[2])  # equal attributes
+    assert np.abs(vectors[2] - vectors[3]).max() > 1e-3
+    load_arrays(network, arrays)
+    assert np.abs(whole_pool(network).numpy()[1, :size] - vectors[1]).max() > 1e-3
+
+
+def test_older_events_never_hear_of_later_ones() -> None:
+    network = shaken(Network(spec_for(SHOP), seed=3))
+    rng = np.random.default_rng(0)
+    h = rng.normal(size=(1, 4, 8)).astype(np.float32)
+    causal = np.where(np.tril(np.ones((4, 4))), 0.0, HIDDEN).astype(np.float32)
+    late = h.copy()
+    late[0, 3] += 1.0
+    mask = tf.constant(causal[None, None])
+    before, after = (network._block(0, tf.constant(v), mask, False).numpy() for v in (h, late))
+    np.testing.assert_allclose(before[0, :3], after[0, :3], atol=1e-6)
+    assert np.abs(before[0, 3] - after[0, 3]).max() > 1e-3
+
+
+def test_padding_does_not_change_what_is_read() -> None:
+    network = shaken(Network(spec_for(SHOP), seed=3))
+    history: list[Event] = [(1, 8.0), (2, 9.0)]
+    longer: list[Event] = [(3, float(at)) for at in range(1, 8)]
+    alone, padded = context_of(network, history), context_of(network, history, longer)
+    np.testing.assert_allclose(alone[0], padded[0], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [[(1, 8.0), (3, 9.0)], [(1, 8.0), (2, 9.5)], [(2, 8.0), (1, 9.0)]],
+    ids=["another item", "another time", "another order"],
+)
+def test_a_learned_network_hears_items_times_and_order(changed: list[Event]) -> None:
+    network = shaken(Network(spec_for(SHOP), seed=3))
+    context = context_of(network, [(1, 8.0), (2, 9.0)])
+    assert np.abs(context_of(network, changed) - context).max() > 1e-3
+
+
+def test_scoring_is_without_chance_and_training_is_with_dropout() -> None:
+    network = shaken(Network(replace(spec_for(SHOP), dropout=0.5, id_dropout=0.5), seed=3))
+    x, pool = tensors(histories_of([(1, 8.0)], profile=(1,))), whole_pool(network)
+    calm = [network.user_context(x, pool).numpy() for _ in range(2)]
+    np.testing.assert_array_equal(*calm)
+    assert np.abs(network.user_context(x, pool, training=True) - calm[0]).max() > 1e-3
+
+
+def test_id_dropout_hides_ids_in_training_only() -> None:
+    network = shaken(Network(replace(spec_for(SHOP), id_dropout=0.999999), seed=3))
+    attributes, size = tf.constant(SHOP.attributes), network.spec.embedding_size
+    hidden = network.pool(tf.range(6), attributes, training=True).numpy()[:, :size]
+    np.testing.assert_allclose(hidden[1], hidden[2])
+    assert np.abs(np.diff(whole_pool(network).numpy()[1:3, :size], axis=0)).max() > 1e-3
+
+
+def test_every_dense_and_table_layer_is_offered_to_the_wrap() -> None:
+    offered: list[str] = []
+
+    def note(layer: Any) -> Any:
+        offered.append(layer.name)
+        return layer
+
+    network = Network(spec_for(SHOP), seed=3, wrap=note)
+    with_weights = {name.split("/")[0] for name in network.variables()}
+    assert with_weights - set(offered) == {"block_0_norm_1", "block_0_norm_2", "final_norm"}
+
+
+def test_arrays_come_back_as_they_were_loaded() -> None:
+    arrays = named_arrays(shaken(Network(spec_for(SHOP), seed=3)))
+    network = Network(spec_for(SHOP), seed=9)
+    load_arrays(network, arrays)
+    for name, array in named_arrays(network).items():
+        np.testing.assert_array_equal(array, arrays[name])
+
+
+@pytest.mark.parametrize("blocks", [0, 2])
+def test_a_network_of_any_depth_answers(blocks: int) -> None:
+    network = Network(replace(spec_for(SHOP), blocks=blocks), seed=3)
+    assert np.isfinite(context_of(network, [(1, 9.0)], [])).all()
