@@ -161,7 +161,7 @@ def test_a_vocabulary_that_shrinks_is_refused(shop: object, table: str) -> None:
 
 
 def test_another_number_of_attribute_columns_is_refused() -> None:
-    with pytest.raises(ModelError, match="2 attributes columns, .* 1; map the same"):
+    with pytest.raises(ModelError, match=r"2 attributes columns, .* 1; map the same"):
         shop_bundle().grown(catalog_of(3, {}, [[0], [1], [1], [2]], (2,)))
-    with pytest.raises(ModelError, match="1 profile columns, .* 0; map the same"):
+    with pytest.raises(ModelError, match=r"1 profile columns, .* 0; map the same"):
         shop_bundle().grown(catalog_of(3, {}, ATTRIBUTES))
