@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import tensorflow_model_optimization as tfmot
-import tf_keras as keras
 from numpy.typing import NDArray
 
+from recsys_lib.model.tensorflow import keras
 from recsys_lib.settings import PruneSettings
 
 # Output layers of a single number: too few weights to be worth a mask.

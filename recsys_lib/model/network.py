@@ -13,12 +13,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
-import tensorflow as tf
-import tf_keras as keras
 from numpy.typing import NDArray
 
 from recsys_lib.model.inputs import COPY_FEATURES, USER_FEATURES
 from recsys_lib.model.stats import FEATURES as STATS
+from recsys_lib.model.tensorflow import keras, tf
 
 Layer: TypeAlias = Any
 """A tf_keras layer: the package has no types."""

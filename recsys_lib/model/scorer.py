@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from recsys_lib.model.bundle import Bundle
@@ -14,6 +13,7 @@ from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.histories import Floats, Histories, Ints
 from recsys_lib.model.inputs import inputs
 from recsys_lib.model.network import HIDDEN, Network, Spec, load_arrays
+from recsys_lib.model.tensorflow import tf
 
 
 def spec_of(values: dict[str, Any]) -> Spec:

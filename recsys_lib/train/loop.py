@@ -15,13 +15,13 @@ from typing import Any
 import horovod.tensorflow as hvd
 import numpy as np
 import pyarrow as pa
-import tensorflow as tf
 
 from recsys_lib.errors import RanksError
 from recsys_lib.model.bundle import Bundle
 from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.network import Network, load_arrays, named_arrays
 from recsys_lib.model.scorer import spec_of
+from recsys_lib.model.tensorflow import tf
 from recsys_lib.train.feed import Batch, Feed
 from recsys_lib.train.lesson import Lesson
 from recsys_lib.train.loss import mixture_loss

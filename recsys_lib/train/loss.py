@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import tensorflow as tf
-
 from recsys_lib.model.network import HIDDEN, Network
+from recsys_lib.model.tensorflow import tf
 
 Tensors = dict[str, tf.Tensor]
 
@@ -79,6 +78,8 @@ def _log_explore(
     noise -= x["negatives_log_q"][None]
     accidental = tf.reduce_any(negatives[None, :, None] == targets[:, None, :], -1)
     noise = tf.where(accidental, HIDDEN, noise)
-    real = tf.where(targets > 0, hits, HIDDEN)
+    times = tf.reduce_sum(tf.cast(targets[:, :, None] == targets[:, None, :], tf.float32), 2)
+    # An item taken twice in a window is still one item of the shop.
+    real = tf.where(targets > 0, hits - tf.math.log(times), HIDDEN)
     total = tf.reduce_logsumexp(tf.concat([noise, real], 1), 1, keepdims=True)
     return hits - total

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
-import tf_keras as keras
 from numpy.typing import NDArray
+
+from recsys_lib.model.tensorflow import keras, tf
 
 Arrays = dict[str, NDArray[np.float32]]
 SLOTS = {"adam": ("m", "v"), "sgd": ("momentum",)}
