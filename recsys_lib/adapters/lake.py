@@ -17,13 +17,12 @@ from deltalake.exceptions import TableNotFoundError
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from recsys_lib.adapters.commits import appended_files
 from recsys_lib.adapters.folders import absolute
 from recsys_lib.adapters.ledger import Ledger
 from recsys_lib.errors import LakeError
 from recsys_lib.settings import LakeSettings
 from recsys_lib.types import Increment
-
-CHANGE_COLUMNS = ("_change_type", "_commit_version", "_commit_timestamp")
 
 
 class Lake:
@@ -51,19 +50,20 @@ class Lake:
         return log.version()
 
     def read(self, table: str | Increment, version: int | None = None) -> DataFrame:
-        """The table, pinned to `version` (default: the latest now), or an increment's rows.
+        """The table as it is when the rows are asked for, or as it was at `version`.
 
-        An increment is exactly the rows appended in its versions, whatever was appended,
-        merged or compacted since. Raises LakeError.
+        An increment is exactly the rows appended in its versions, whatever was appended or
+        compacted since. Raises LakeError.
         """
         if isinstance(table, Increment):
             return self._appended(table)
         latest = self.version(table)
-        if version is not None and not 0 <= version <= latest:
-            raise LakeError(f"version of {table} must be 0 to {latest}, got {version}")
         reader = self.spark.read.format("delta")
-        pinned = latest if version is None else version
-        return reader.option("versionAsOf", pinned).load(self.path(table))
+        if version is not None:
+            if not 0 <= version <= latest:
+                raise LakeError(f"version of {table} must be 0 to {latest}, got {version}")
+            reader = reader.option("versionAsOf", version)
+        return reader.load(self.path(table))
 
     def done(self, table: str, app: str, version: int) -> bool:
         """Whether the log of `table` already holds this (or a later) write of `app`."""
@@ -85,10 +85,8 @@ class Lake:
             return False
         writer = rows.write.format("delta").mode("append")
         writer = writer.option("txnAppId", app).option("txnVersion", version)
-        if not self.exists(table):
-            # Version ranges are read from the change feed, which survives compaction.
-            writer = writer.option("delta.enableChangeDataFeed", "true")
-            writer = writer.partitionBy(*partition_by) if partition_by else writer
+        if partition_by and not self.exists(table):
+            writer = writer.partitionBy(*partition_by)
         writer.save(self.path(table))
         return True
 
@@ -179,14 +177,13 @@ class Lake:
                 f"{increment.table} ends at version {latest}, but the increment asks for "
                 f"versions before {increment.to_version}; was the lake rolled back?"
             )
-        changes = (
-            self.spark.read.format("delta")
-            .option("readChangeFeed", "true")
-            .option("startingVersion", increment.from_version)
-            .option("endingVersion", increment.to_version - 1)
-            .load(self.path(increment.table))
-        )
-        return changes.where(F.col("_change_type") == "insert").drop(*CHANGE_COLUMNS)
+        files, partitioned = appended_files(self.path(increment.table), increment)
+        if not files:
+            return self.read(increment.table).limit(0)
+        # Plain Parquet is what an append is, and plans in a tenth of the change feed's time.
+        reader = self.spark.read.option("basePath", self.path(increment.table))
+        schema = None if partitioned else self.read(increment.table).schema
+        return (reader if schema is None else reader.schema(schema)).parquet(*files)
 
     def _measured(self, increment: Increment) -> Increment:
         rows = self._appended(increment)

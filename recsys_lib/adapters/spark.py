@@ -25,6 +25,8 @@ RUNTIME = {
     "spark.sql.adaptive.enabled": "true",
     # With the defaults (50, and as many small log files) every commit costs seconds.
     "spark.databricks.delta.snapshotPartitions": "2",
+    # Otherwise each exactly-once commit replays the whole log to look for its own transaction.
+    "spark.databricks.delta.setTransactionsInCrc.writeOnCommit": "true",
     "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
     # Every MERGE source here is a pinned table read, so copying it first buys nothing.
     "spark.databricks.delta.merge.materializeSource": "none",

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_lib.clean.split import split_valid
+from recsys_lib.clean.split import check_rows, repeated_keys, split_checked
 from recsys_lib.errors import LakeError
 from recsys_lib.mapping import Mapping
 from recsys_lib.settings import CleanSettings
@@ -59,14 +59,24 @@ def clean_increment(
         return {"rows": 0, "silver": 0, "quarantine": 0, "by_rule": {}}
     landed = fresh.to_version
     if not lake.done("silver", READER, landed):
-        split = split_valid(lake.read(fresh), mapping, settings, _accepted(lake, fresh, mapping))
-        stamp = F.lit(landed).cast("bigint")
-        # Quarantine first: duplicates are found against silver, which must still be the old one.
-        for table, rows in (("quarantine", split.rejected), ("silver", split.valid)):
-            lake.append_once(table, rows.withColumn("landed", stamp), app=READER, version=landed)
+        _write(lake, fresh, mapping, settings)
     counts = _counts(lake, fresh)
     lake.mark_read(fresh, READER, window=window, counts=counts)
     return counts
+
+
+def _write(lake: Lake, fresh: Increment, mapping: Mapping, settings: CleanSettings) -> None:
+    landed = fresh.to_version
+    stamp = F.lit(landed).cast("bigint")
+    checked = check_rows(lake.read(fresh), mapping, settings)
+    repeated = repeated_keys(checked, _accepted(lake, fresh, mapping)).persist()
+    try:
+        split = split_checked(checked, None if repeated.isEmpty() else repeated)
+        # Quarantine first: duplicates are found against silver, which must still be the old one.
+        for table, rows in (("quarantine", split.rejected), ("silver", split.valid)):
+            lake.append_once(table, rows.withColumn("landed", stamp), app=READER, version=landed)
+    finally:
+        repeated.unpersist()
 
 
 def _counts(lake: Lake, fresh: Increment) -> dict[str, Any]:

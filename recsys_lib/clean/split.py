@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from functools import reduce
-
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from recsys_lib.clean.rules import DUPLICATE, DUPLICATE_REASON, Rule, rules
+from recsys_lib.clean.rules import DUPLICATE, DUPLICATE_REASON, rules
 from recsys_lib.mapping import Mapping
 from recsys_lib.settings import CleanSettings
 from recsys_lib.types import CleanSplit
@@ -23,43 +21,55 @@ def split_valid(
     settings: CleanSettings,
     accepted: DataFrame | None = None,
 ) -> CleanSplit:
-    """Split bronze `rows`. `accepted` holds the keys of silver as it was before these rows.
+    """Split bronze `rows`. `accepted` holds the keys of silver as it was before these rows."""
+    checked = check_rows(rows, mapping, settings)
+    return split_checked(checked, repeated_keys(checked, accepted))
 
-    Of rows with one key exactly one is kept, the smallest by time, order and the other columns:
-    the same one whenever this is repeated.
+
+def check_rows(rows: DataFrame, mapping: Mapping, settings: CleanSettings) -> DataFrame:
+    """`rows` with `rule` and `reason` of the first rule each breaks; null for a good row."""
+    applied = rules(mapping, settings)
+    names = F.coalesce(*(F.when(rule.broken(), F.lit(rule.name)) for rule in applied))
+    reasons = F.create_map(*(F.lit(text) for rule in applied for text in (rule.name, rule.reason)))
+    return rows.withColumn("rule", names).withColumn("reason", reasons[F.col("rule")])
+
+
+def repeated_keys(checked: DataFrame, accepted: DataFrame | None) -> DataFrame:
+    """(key, known): keys that more than one good row has, or that were `accepted` before.
+
+    Few, as a rule: only their rows need be sorted, all others pass without a shuffle.
     """
-    checked = _checked(rows, rules(mapping, settings))
+    good = checked.where(F.col("rule").isNull()).select("key")
+    keys = good.groupBy("key").agg(F.count(F.lit(1)).alias("times"))
+    if accepted is None:
+        return keys.where("times > 1").select("key", F.lit(False).alias("known"))
+    known = accepted.select("key").join(F.broadcast(keys.select("key")), "key", "left_semi")
+    known = known.select("key", F.lit(True).alias("known"))
+    marked = keys.join(known, "key", "left").where("times > 1 OR known")
+    return marked.select("key", F.coalesce("known", F.lit(False)).alias("known"))
+
+
+def split_checked(checked: DataFrame, repeated: DataFrame | None) -> CleanSplit:
+    """The two sides. Of good rows with one key one is kept, none if the key is known.
+
+    It is the smallest by time, order and the other columns: the same whenever this is repeated.
+    `repeated` null says that there are no such keys.
+    """
     good = checked.where(F.col("rule").isNull())
-    bad = checked.where(F.col("rule").isNotNull())
-    # Few keys are met twice: only their rows are sorted, the others pass without a shuffle.
-    seen = good.groupBy("key").agg(F.count(F.lit(1)).alias("times"))
-    twice = seen.where("times > 1").select("key")
-    alone = good.join(twice, "key", "left_anti")
+    bad = checked.where(F.col("rule").isNotNull()).select(*_columns(QUARANTINE))
+    if repeated is None:
+        return CleanSplit(good.select(*_columns(SILVER)), bad)
     order = [F.col(f"`{name}`").asc_nulls_last() for name in (*EVENT, "payload")]
     rank = F.row_number().over(Window.partitionBy("key").orderBy(*order))
-    ranked = good.join(twice, "key", "left_semi").withColumn("rank", rank)
-    first = alone.unionByName(ranked.where("rank = 1").drop("rank"))
-    again = ranked.where("rank > 1").drop("rank")
-    if accepted is not None:
-        known = accepted.select("key").join(rows.select("key"), "key", "left_semi").distinct()
-        again = again.unionByName(first.join(known, "key", "left_semi"))
-        first = first.join(known, "key", "left_anti")
-    doubled = again.withColumn("rule", F.lit(DUPLICATE))
-    doubled = doubled.withColumn("reason", F.lit(DUPLICATE_REASON))
-    rejected = bad.select(*_columns(QUARANTINE)).unionByName(doubled.select(*_columns(QUARANTINE)))
-    return CleanSplit(first.select(*_columns(SILVER)), rejected)
+    ranked = good.join(repeated, "key").withColumn("rank", rank)
+    keep = (F.col("rank") == 1) & ~F.col("known")
+    again = ranked.where(~keep).withColumns(
+        {"rule": F.lit(DUPLICATE), "reason": F.lit(DUPLICATE_REASON)}
+    )
+    alone = good.join(repeated, "key", "left_anti")
+    valid = alone.select(*_columns(SILVER)).unionByName(ranked.where(keep).select(*_columns(SILVER)))
+    return CleanSplit(valid, bad.unionByName(again.select(*_columns(QUARANTINE))))
 
 
 def _columns(names: tuple[str, ...]) -> list[Column]:
     return [F.col(f"`{name}`") for name in names]
-
-
-def _checked(rows: DataFrame, applied: list[Rule]) -> DataFrame:
-    """`rule` and `reason` of the first rule a row breaks, else null."""
-
-    def first(value: str) -> Column:
-        tests = [F.when(rule.broken(), F.lit(getattr(rule, value))) for rule in applied]
-        return F.coalesce(*tests)
-
-    columns = {"rule": first("name"), "reason": first("reason")}
-    return reduce(lambda frame, item: frame.withColumn(*item), columns.items(), rows)

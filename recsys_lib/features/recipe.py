@@ -13,6 +13,7 @@ from recsys_lib.settings import FeatureSettings
 from recsys_lib.types import Increment
 
 READER = "features"
+EVENT = ("key", "user", "item", "type", "time", "order", "value", "window", "at")
 
 
 class Lake(Protocol):
@@ -69,7 +70,11 @@ def prepare_window(
     if fresh is None or not fresh.rows:
         found = dict.fromkeys(("events", "users", "known_users", "new_items", "new_users"), 0)
     else:
-        _write(lake, lake.read(fresh), window, mapping, settings)
+        events = lake.read(fresh).select(*EVENT).persist()
+        try:
+            _write(lake, events, window, mapping, settings)
+        finally:
+            events.unpersist()
         found = {"events": fresh.rows, **_counts(lake, window)}
     if fresh is not None:
         lake.mark_read(fresh, READER, window=window, counts=found)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import reduce
-
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
@@ -12,12 +10,14 @@ SCHEMA = "kind string, id string, `index` int, `window` int"
 
 def seen_in_events(events: DataFrame) -> DataFrame:
     """(kind, id, first_time, first_window) of the items, users and types of silver rows."""
-    firsts = [F.min("time").alias("first_time"), F.min("window").alias("first_window")]
-    parts = [
-        events.groupBy(F.col(kind).alias("id")).agg(*firsts).withColumn("kind", F.lit(kind))
+    kinds = [
+        F.struct(F.lit(kind).alias("kind"), F.col(kind).alias("id"), "time", "window")
         for kind in ("item", "user", "type")
     ]
-    return reduce(DataFrame.unionByName, parts).select("kind", "id", "first_time", "first_window")
+    told = events.select(F.inline(F.array(*kinds)))
+    return told.groupBy("kind", "id").agg(
+        F.min("time").alias("first_time"), F.min("window").alias("first_window")
+    )
 
 
 def seen_in_catalog(catalog: DataFrame, who: str, attributes: list[str]) -> DataFrame:
