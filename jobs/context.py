@@ -22,6 +22,7 @@ from recsys_lib.mapping import Mapping, load_mapping
 from recsys_lib.settings import Settings, load_settings
 
 log = logging.getLogger("alluvium")
+log.addHandler(logging.NullHandler())  # else what comes before the log file goes to the terminal
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,10 @@ def _score(context: Context, window: int, roles: dict[str, int]) -> int | None:
         exam = Exam(
             reader, folders, mapping.task, mapping.targets, settings.evaluate, settings.model.decay
         )
-        scored = score_window(sequences, exam.scorers, exam.requests, settings.evaluate)
+        baskets = mapping.task == "next_window"
+        scored = score_window(
+            sequences, exam.scorers, exam.requests, settings.evaluate, new=baskets
+        )
         by_role = [F.struct(F.lit(role), F.lit(f"v{n}")) for role, n in roles.items()]
         pairs = F.filter(F.array(*by_role), lambda pair: pair["col2"] == F.col("scorer"))
         known = F.transform(pairs, lambda pair: pair["col1"])

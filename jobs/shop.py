@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from jobs.context import Context
@@ -62,22 +61,22 @@ class Exam:
         from recsys_lib.model.bundle import Bundle
         from recsys_lib.model.scorer import ModelScorer
 
-        shop = self.reader()
+        shop = self._shop()
         recent = self.reader.recent_users(shop.items, self.settings.popularity_windows)
         models = [
             ModelScorer(Bundle.load(folder), shop, name) for name, folder in self.models.items()
         ]
         personal = PersonalFrequency(recent)
-        recency = RecencyFrequency(np.exp(shop.stats.values[-1, :, 0]), self.decay)
+        recency = RecencyFrequency(recent, self.decay)
         return [*models, Popularity(recent), personal, recency]
 
     def requests(self, batch: pa.RecordBatch) -> Any:
         """The window's questions and answers."""
-        shop = self._types()
+        shop = self._shop()
         types = shop.type_indices(self.targets)
         return requests(batch, self.task, types, shop.items)  # type: ignore[arg-type]
 
-    def _types(self) -> Catalog:
+    def _shop(self) -> Catalog:
         if "shop" not in _OPENED or _OPENED["shop"][0] != self.reader:
             _OPENED["shop"] = (self.reader, self.reader())
         return _OPENED["shop"][1]
