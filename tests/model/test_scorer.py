@@ -12,7 +12,7 @@ from recsys_lib.model.histories import Histories
 from recsys_lib.model.scorer import ModelScorer
 from recsys_lib.model.stats import ItemStats
 from tests.contracts import ModelLaws, with_new_item
-from tests.model.tiny import bundle_of, catalog_of, histories_of, learned_bundle
+from tests.model.tiny import bundle_of, catalog_of, histories_of, learned_bundle, untraced
 
 ATTRIBUTES = [[0, 0], [1, 2], [1, 1], [2, 1], [2, 2], [3, 1]]
 BUYERS = {1: 1.0, 2: 9.0, 3: 4.0, 5: 6.0}
@@ -21,10 +21,8 @@ NAN = float("nan")
 
 @pytest.fixture(autouse=True)
 def eager() -> Iterator[None]:
-    """Without tracing: a graph for each of these tiny models would take minutes."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
+    with untraced():
+        yield
 
 
 def some_histories(profile: tuple[int, ...] = ()) -> Histories:

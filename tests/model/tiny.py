@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
+import tensorflow as tf
 
 from recsys_lib.model.bundle import Bundle
 from recsys_lib.model.catalog import Catalog
@@ -130,5 +132,11 @@ def learned_bundle(catalog: Catalog | None = None, seed: int = 1) -> Bundle:
     return bundle_of(shop, shaken(Network(spec_for(shop), seed=3), seed))
 
 
-def rows_of(values: NDArray) -> list[list[float]]:
-    return [[float(value) for value in row] for row in values]
+@contextmanager
+def untraced() -> Iterator[None]:
+    """Without compiled graphs: tracing one for each of many tiny models takes minutes."""
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(False)

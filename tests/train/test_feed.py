@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from recsys_lib.model.inputs import inputs
+from recsys_lib.settings import ModelSettings, TrainSettings
+from recsys_lib.train.feed import Batch, Feed, Reader
+from tests.evaluate.naive import targets_of
+from tests.model.tiny import Event, catalog_of, histories_of, sequences_of
+
+MODEL = ModelSettings(recent_events=8, copy_items=4, decay=0.9)
+
+
+def feed_of(items: int = 9, seed: int = 1, **train: Any) -> Feed:
+    shop = catalog_of(items, buyers={item: float(item) for item in range(1, items + 1)})
+    return Feed(shop, "next_item", ("buy",), MODEL, TrainSettings(**train), seed)
+
+
+def reader_of(*rows: list[Event], batch_rows: int = 2) -> Reader:
+    def read(epoch: int) -> Iterator[pa.RecordBatch]:
+        yield from sequences_of(*rows).to_batches(max_chunksize=batch_rows)
+
+    return read
+
+
+def targets(batch: Batch) -> list[int]:
+    return batch["pool"][batch["targets"]][:, 0].tolist()
+
+
+THREE: list[list[Event]] = [
+    [(1, 1.0), (2, 2.0), (3, 3.0)],
+    [(4, 1.0)],
+    [(5, 1.0), (6, 1.5)],
+]
+NEW, OLD = reader_of(*THREE), reader_of([(7, 1.0), (8, 2.0), (9, 3.0)])
+
+
+def test_examples_are_counted_once() -> None:
+    assert feed_of().count(NEW) == 3
+
+
+def test_an_epoch_holds_every_example_once_however_batches_cut_it() -> None:
+    batches = list(islice(feed_of().batches(NEW, None, 2, 0.0), 6))
+    seen = [target for batch in batches for target in targets(batch)]
+    assert [sorted(seen[i : i + 3]) for i in (0, 3, 6, 9)] == [[2, 3, 6]] * 4
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 7])
+def test_batches_have_exactly_the_size_asked_for(size: int) -> None:
+    for batch in islice(feed_of().batches(NEW, OLD, size, 0.5), 5):
+        per_example = ("targets", "target_copy", "recent_items", "copy_items", "stats_row")
+        assert {len(batch[name]) for name in per_example} == {size}
+
+
+def test_the_set_share_of_each_batch_is_rehearsed() -> None:
+    for batch in islice(feed_of().batches(NEW, OLD, 8, 0.25), 5):
+        assert sum(target in (8, 9) for target in targets(batch)) == 2
+
+
+def test_rehearsal_always_leaves_room_for_something_new() -> None:
+    for batch in islice(feed_of().batches(NEW, OLD, 2, 0.99), 3):
+        assert sum(target in (8, 9) for target in targets(batch)) == 1
+
+
+def test_without_old_rows_everything_is_new() -> None:
+    for batch in islice(feed_of().batches(NEW, None, 4, 0.5), 3):
+        assert set(targets(batch)) <= {2, 3, 6}
+
+
+def test_the_same_seed_gives_the_same_batches_and_another_seed_others() -> None:
+    def told(seed: int) -> list[Batch]:
+        feed = feed_of(seed=seed, full_softmax_items=0, negatives=4)
+        return list(islice(feed.batches(NEW, OLD, 3, 0.5), 8))
+
+    first, again, other = told(1), told(1), told(2)
+    for mine, same in zip(first, again, strict=True):
+        assert mine.keys() == same.keys()
+        for name, value in mine.items():
+            np.testing.assert_array_equal(value, same[name])
+    assert [targets(batch) for batch in first] != [targets(batch) for batch in other]
+
+
+def test_places_in_the_pool_name_the_right_items() -> None:
+    feed = feed_of(full_softmax_items=0, negatives=5)
+    histories = histories_of([(4, 6.0), (9, 8.5), (4, 9.0)], [], [(0, 3.0), (2, 9.0)])
+    wanted = targets_of([4, 2], [5], [6, 2, 1])
+    batch = feed._batch(histories, wanted, np.random.default_rng(0))
+    pool = batch["pool"]
+    assert pool[0] == 0
+    assert len(set(pool.tolist())) == len(pool)
+    x = inputs(histories, 8, 4, 0.9)
+    assert pool[batch["recent_items"]].tolist() == x.recent_items.tolist()
+    assert pool[batch["copy_items"]].tolist() == x.copy_items.tolist()
+    named = [sorted(item for item in row if item) for row in pool[batch["targets"]].tolist()]
+    assert named == [[2, 4], [5], [1, 2, 6]]
+    assert (pool[batch["negatives"]] > 0).all()
+
+
+def test_a_target_knows_its_place_among_the_users_own_items() -> None:
+    histories = histories_of([(4, 6.0), (9, 8.5), (4, 9.0)], [], [(2, 9.0)])
+    batch = feed_of()._batch(histories, targets_of([4, 2], [5], [2]), np.random.default_rng(0))
+    assert sorted(batch["target_copy"][0].tolist()) == [-1, 0]
+    assert batch["target_copy"][1].tolist() == [-1, -1]
+    assert batch["target_copy"][2].tolist() == [0, -1]
+    for row, place in zip(*np.nonzero(batch["target_copy"] >= 0), strict=True):
+        copied = batch["copy_items"][row, batch["target_copy"][row, place]]
+        assert copied == batch["targets"][row, place]
+
+
+def test_a_cut_at_max_targets_gives_every_target_the_same_chance() -> None:
+    feed, histories = feed_of(max_targets=2), histories_of([(1, 9.0)])
+    counts = np.zeros(10)
+    for seed in range(400):
+        batch = feed._batch(histories, targets_of([2, 3, 4, 5]), np.random.default_rng(seed))
+        chosen = batch["pool"][batch["targets"]][0]
+        assert len(set(chosen.tolist())) == 2
+        counts[chosen] += 1
+    assert counts[2:6].sum() == 800
+    assert np.abs(counts[2:6] - 200).max() < 45  # 4.5 standard deviations
+
+
+def test_a_small_shop_is_its_own_negatives() -> None:
+    batch = feed_of(items=6)._batch(histories_of([]), targets_of([1]), np.random.default_rng(0))
+    assert batch["pool"][batch["negatives"]].tolist() == [1, 2, 3, 4, 5, 6]
+    assert not batch["negatives_log_q"].any()
+
+
+def test_sampled_negatives_carry_the_log_of_their_expected_count() -> None:
+    feed = feed_of(items=4, full_softmax_items=0, negatives=8000)
+    batch = feed._batch(histories_of([]), targets_of([1]), np.random.default_rng(0))
+    drawn = batch["pool"][batch["negatives"]]
+    for item in range(1, 5):
+        own = drawn == item
+        expected = np.exp(batch["negatives_log_q"][own])
+        assert np.ptp(expected) == 0
+        assert own.sum() == pytest.approx(expected[0], rel=0.1)
+    assert (drawn == 4).sum() > (drawn == 1).sum()  # item 4 sells more
+
+
+def test_examples_carry_the_row_of_statistics_of_their_decision() -> None:
+    feed = feed_of()
+    values = np.repeat(feed.catalog.stats.values, 3, axis=0)
+    shop = replace(feed.catalog, stats=replace(feed.catalog.stats, first=8, values=values))
+    asked = replace(histories_of([], []), now=np.array([9.5, 8.0], dtype=np.float32))
+    batch = replace(feed, catalog=shop)._batch(
+        asked, targets_of([1], [2]), np.random.default_rng(0)
+    )
+    assert batch["stats_row"].tolist() == [1, 0]
+
+
+def test_only_target_types_are_learned() -> None:
+    shop = catalog_of(9, types=("", "view", "buy"))
+    rows = sequences_of([(1, 1.0), (2, 2.0), (3, 3.0)], types=[[1, 2, 1]])
+    histories, found = replace(feed_of(), catalog=shop).examples(rows.to_batches()[0])
+    assert len(histories) == 1
+    assert found.items.tolist() == [2]

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from recsys_lib.model.bundle import Bundle
+from recsys_lib.model.histories import Histories, Targets
+from recsys_lib.model.inputs import inputs
+from recsys_lib.model.network import Network, load_arrays
+from recsys_lib.model.requests import select
+from recsys_lib.model.scorer import ModelScorer, spec_of
+from recsys_lib.settings import ModelSettings, TrainSettings
+from recsys_lib.train.feed import Batch, Feed
+from recsys_lib.train.loss import mixture_loss
+from tests.evaluate.naive import targets_of
+from tests.model.tiny import bundle_of, catalog_of, histories_of, learned_bundle, untraced
+
+SHOP = catalog_of(
+    items=6, buyers={1: 1.0, 2: 9.0, 5: 4.0}, attributes=[[0], [1], [1], [2], [2], [3], [3]]
+)
+HISTORIES = histories_of([(4, 6.0), (1, 8.5), (4, 8.5)], [], [(0, 3.0), (2, 9.0)])
+TARGETS = targets_of([4, 2], [5], [2, 6, 1])
+MODEL = ModelSettings(recent_events=8, copy_items=16, decay=0.9)
+
+
+def batch_of(histories: Histories, targets: Targets, **train: int) -> Batch:
+    feed = Feed(SHOP, "next_window", ("buy",), MODEL, TrainSettings(**train), seed=1)  # type: ignore[arg-type]
+    return feed._batch(histories, targets, np.random.default_rng(train.get("negatives", 0)))
+
+
+def loss_of(bundle: Bundle, batch: Batch) -> float:
+    network = Network(spec_of(bundle.spec), seed=0)
+    load_arrays(network, bundle.arrays)
+    tensors = {name: tf.constant(value) for name, value in batch.items()}
+    attributes, stats = tf.constant(SHOP.attributes), tf.constant(SHOP.stats.values)
+    return float(mixture_loss(network, tensors, attributes, stats, training=False))
+
+
+def by_hand(bundle: Bundle, histories: Histories, targets: Targets) -> float:
+    """The mixture over all items, one example and one target at a time."""
+    network = Network(spec_of(bundle.spec), seed=0)
+    load_arrays(network, bundle.arrays)
+    pool = network.pool(tf.range(SHOP.items + 1), tf.constant(SHOP.attributes))
+    x = inputs(histories, 8, 16, 0.9)
+    tensors = {name: tf.constant(value) for name, value in x.as_dict().items()}
+    stats = SHOP.stats.values[SHOP.stats.rows(histories.now)]
+    context = network.user_context(tensors, pool)
+    own = np.stack([stats[b][x.copy_items[b]] for b in range(len(histories))])
+    copy_logits = network.copy_logits(tensors, context, pool, tf.constant(own)).numpy()
+    gates = np.asarray(tf.sigmoid(network.gate_logit(tensors, context))).astype(np.float64)
+    user = network.user_vectors(context).numpy().astype(np.float64)
+    rows = pool.numpy().astype(np.float64)
+    size, total = network.spec.embedding_size, 0.0
+    for b in range(len(histories)):
+        items = np.concatenate([rows[:, : size + 1], stats[b]], axis=1)
+        explore = np.exp(items[1:] @ user[b])
+        copied = np.where(x.copy_items[b] > 0, np.exp(np.maximum(copy_logits[b], -99.0)), 0.0)
+        wanted = targets.items[targets.offsets[b] : targets.offsets[b + 1]]
+        for item in wanted:
+            p = (1 - gates[b]) * explore[item - 1] / explore.sum()
+            if copied.sum():
+                p += gates[b] * copied[x.copy_items[b] == item].sum() / copied.sum()
+            total -= np.log(p) / len(wanted)
+    return float(total / len(histories))
+
+
+@pytest.mark.parametrize("bundle", [bundle_of(SHOP), learned_bundle(SHOP)], ids=["new", "learned"])
+def test_loss_equals_the_mixture_over_all_items(bundle: Bundle) -> None:
+    batch = batch_of(HISTORIES, TARGETS)
+    assert loss_of(bundle, batch) == pytest.approx(by_hand(bundle, HISTORIES, TARGETS), abs=1e-4)
+
+
+def test_loss_is_what_the_scorer_will_be_asked_for() -> None:
+    bundle = learned_bundle(SHOP)
+    with untraced():
+        items, scores = ModelScorer(bundle).top_k(HISTORIES, SHOP.items)
+    total = 0.0
+    for b in range(len(HISTORIES)):
+        wanted = TARGETS.items[TARGETS.offsets[b] : TARGETS.offsets[b + 1]]
+        total -= float(np.mean([scores[b][items[b] == item][0] for item in wanted]))
+    found = loss_of(bundle, batch_of(HISTORIES, TARGETS))
+    assert found == pytest.approx(total / len(HISTORIES), abs=1e-4)
+
+
+def test_a_target_that_was_bought_before_gains_from_both_parts_of_the_mixture() -> None:
+    bundle = learned_bundle(SHOP)
+    past = histories_of([(4, 6.0), (1, 8.5)])
+    batch = batch_of(past, targets_of([4]))
+    only_new = {**batch, "target_copy": np.full_like(batch["target_copy"], -1)}
+    assert batch["target_copy"].max() >= 0
+    assert loss_of(bundle, batch) < loss_of(bundle, only_new)
+
+
+def test_an_item_bought_twice_in_the_window_is_one_item_of_the_shop() -> None:
+    bundle, twice = learned_bundle(SHOP), targets_of([5, 5, 3])
+    alone = select(HISTORIES, np.array([0]))
+    found = loss_of(bundle, batch_of(alone, twice))
+    assert found == pytest.approx(by_hand(bundle, alone, twice), abs=1e-4)
+
+
+def test_padding_of_targets_costs_nothing() -> None:
+    bundle = learned_bundle(SHOP)
+    batch = batch_of(HISTORIES, TARGETS)
+    wider = {
+        **batch,
+        "targets": np.pad(batch["targets"], ((0, 0), (0, 3))),
+        "target_copy": np.pad(batch["target_copy"], ((0, 0), (0, 3)), constant_values=-1),
+    }
+    assert loss_of(bundle, wider) == pytest.approx(loss_of(bundle, batch), abs=1e-6)
+
+
+def test_sampled_negatives_cost_about_what_all_items_cost() -> None:
+    bundle = learned_bundle(SHOP)
+    exact = by_hand(bundle, HISTORIES, TARGETS)
+    sampled = [
+        loss_of(bundle, batch_of(HISTORIES, TARGETS, full_softmax_items=0, negatives=n))
+        for n in range(300, 310)
+    ]
+    assert np.mean(sampled) == pytest.approx(exact, abs=0.02)
+    assert np.std(sampled) > 0
+    uncorrected = batch_of(HISTORIES, TARGETS, full_softmax_items=0, negatives=300)
+    uncorrected["negatives_log_q"] = np.zeros_like(uncorrected["negatives_log_q"])
+    assert abs(loss_of(bundle, uncorrected) - exact) > 0.5
+
+
+def test_each_example_reads_the_statistics_of_its_own_window() -> None:
+    values = np.zeros((2, 7, 3), dtype=np.float32)
+    values[0, 3, 0] = values[1, 4, 0] = 3.0
+    asked = replace(histories_of([], []), now=np.array([10.0, 11.0], dtype=np.float32))
+    network = Network(spec_of(bundle_of(SHOP).spec), seed=0)
+    batch = batch_of(asked, targets_of([3], [4]))
+
+    def loss(rows: list[int]) -> float:
+        x = {n: tf.constant(v) for n, v in {**batch, "stats_row": np.int32(rows)}.items()}
+        attributes = tf.constant(SHOP.attributes)
+        return float(mixture_loss(network, x, attributes, tf.constant(values), training=False))
+
+    assert loss([0, 1]) < loss([0, 0]) < loss([1, 0])
