@@ -111,16 +111,18 @@ def _summary(
         candidate=scores.roles["candidate"] if scores else None,
         champion=scores.roles["champion"] if scores else None,
         learned=learned,
-        model=_size(context, learned),
+        model=_size(context, learned, stages.seconds),
         seconds=stages.seconds,
         note=note,
     )
 
 
-def _size(context: Context, number: int | None) -> dict[str, float]:
+def _size(context: Context, number: int | None, seconds: dict[str, float]) -> dict[str, float]:
+    """What the version weighs; its run gets the seconds that led to it."""
     if number is None:
         return {}
     version = next(v for v in context.tracking.versions() if v.version == number)
+    context.tracking.log_seconds(version, seconds)
     found = context.tracking.metrics_of(version)
     return {name: found[name] for name in ("sparsity", "bytes", "parameters") if name in found}
 

@@ -115,6 +115,12 @@ class Tracking:
         found = self.client.search_model_versions(f"name = '{self.name}'", max_results=10_000)
         return sorted((noun(version) for version in found), key=lambda v: v.version)
 
+    def log_seconds(self, version: ModelVersion, seconds: Mapping[str, float]) -> None:
+        """Wall time by stage of the window that made the version."""
+        if version.run_id is not None:
+            points = {f"seconds/{name}": [(version.learned, t)] for name, t in seconds.items()}
+            self._log_points(version.run_id, points)
+
     def metrics_of(self, version: ModelVersion) -> dict[str, float]:
         """The last value of every metric of the version's run."""
         if version.run_id is None:
