@@ -22,7 +22,7 @@ APP = "evaluate"
 
 @dataclass(frozen=True)
 class Scores:
-    """The outcome of one exam. `roles`: candidate, champion, stale -> registered version."""
+    """The outcome of one exam. `roles`: candidate, champion, stale_weights -> version."""
 
     roles: dict[str, int]
     replicates: dict[tuple[int, str, str], Replicates]
@@ -66,8 +66,15 @@ def _score(context: Context, window: int, roles: dict[str, int]) -> int | None:
             for name, number in names.items()
         }
         mapping = context.mapping
+        first = folders[f"v{roles['stale_weights']}"]
         exam = Exam(
-            reader, folders, mapping.task, mapping.targets, settings.evaluate, settings.model.decay
+            reader,
+            folders,
+            first,
+            mapping.task,
+            mapping.targets,
+            settings.evaluate,
+            settings.model.decay,
         )
         baskets = mapping.task == "next_window"
         scored = score_window(
@@ -95,7 +102,7 @@ def _roles(context: Context, window: int) -> dict[str, int]:
     roles = {
         "candidate": max(versions, key=lambda v: v.learned).version,
         "champion": champion.version,
-        "stale": versions[0].version,
+        "stale_weights": versions[0].version,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")

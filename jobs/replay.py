@@ -162,7 +162,8 @@ def _overall(context: Context) -> dict[str, EvalReport]:
 def _farewell(context: Context, summary: RunSummary) -> None:
     out = context.out
     shown = _relative(out)
-    print(f"\n{table(summary)}\n")
+    metric = "f1@10" if context.mapping.task == "next_window" else "mrr@20"
+    print(f"\n{metric} by window, scored before learning\n\n{table(summary, metric)}\n")
     print(f"report   {shown}/report.html, {shown}/report.json")
     print(f"tables   {shown}/lake ({TABLE}: 20 for every user, with the model's version)")
     print(f"versions mlflow ui --backend-store-uri sqlite:///{shown}/mlflow.db")

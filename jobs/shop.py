@@ -44,12 +44,14 @@ def sequence_rows(context: Context) -> SequenceRows:
 class Exam:
     """Everybody who answers for one window. Pickled to the executors, opened there.
 
-    models: scorer name -> folder of the bundle. All of them see today's items and counts, so that
-    only their weights differ.
+    models  scorer name -> folder of the bundle. All of them see today's items, counts and
+            histories, so that only their weights differ
+    stale   folder of the first version, which answers as on the day it was made
     """
 
     reader: CatalogReader
     models: dict[str, str]
+    stale: str
     task: str
     targets: tuple[str, ...]
     settings: EvaluateSettings
@@ -59,6 +61,7 @@ class Exam:
         """Baselines and models, with the shop as it was when the window began."""
         from recsys_lib.evaluate.baselines import PersonalFrequency, Popularity, RecencyFrequency
         from recsys_lib.model.bundle import Bundle
+        from recsys_lib.model.frozen import FrozenScorer
         from recsys_lib.model.scorer import ModelScorer
 
         shop = self._shop()
@@ -68,7 +71,8 @@ class Exam:
         ]
         personal = PersonalFrequency(recent)
         recency = RecencyFrequency(recent, self.decay)
-        return [*models, Popularity(recent), personal, recency]
+        stale = FrozenScorer(ModelScorer(Bundle.load(self.stale)), "stale")
+        return [*models, stale, Popularity(recent), personal, recency]
 
     def requests(self, batch: pa.RecordBatch) -> Any:
         """The window's questions and answers."""

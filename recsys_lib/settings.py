@@ -111,6 +111,7 @@ class PruneSettings(Section):
 
     enabled: bool = True
     final_sparsity: float = Field(0.5, ge=0, lt=1)
+    step: float = Field(0.15, gt=0, le=1, description="sparsity that one increment may add")
     begin: float = Field(0.1, ge=0, le=1, description="share of a fine-tune's steps before pruning")
     end: float = Field(0.7, ge=0, le=1, description="share of steps at which sparsity is final")
     frequency: int = Field(5, ge=1, description="steps between mask updates")

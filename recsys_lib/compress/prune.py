@@ -28,15 +28,21 @@ class MagnitudePruner:
     steps: int
     start: float = 0.0
 
+    @property
+    def final(self) -> float:
+        """Sparsity at the end of this fine-tune: a large step at once would cost quality."""
+        return min(self.settings.final_sparsity, self.start + self.settings.step)
+
     def wrap(self, layer: keras.layers.Layer) -> keras.layers.Layer:
         """The layer with a mask, or as it is where settings leave it dense."""
         if not self._prunes(layer.name, isinstance(layer, keras.layers.Embedding)):
             return layer
-        begin = int(self.settings.begin * self.steps)
+        # What the parent has pruned is masked from the first step; it would grow back otherwise.
+        begin = 0 if self.start else int(self.settings.begin * self.steps)
         end = max(begin + 1, int(self.settings.end * self.steps))
         schedule = tfmot.sparsity.keras.PolynomialDecay(
-            initial_sparsity=min(self.start, self.settings.final_sparsity),
-            final_sparsity=self.settings.final_sparsity,
+            initial_sparsity=min(self.start, self.final),
+            final_sparsity=self.final,
             begin_step=begin,
             end_step=end,
             frequency=min(self.settings.frequency, max(1, (end - begin) // 4)),

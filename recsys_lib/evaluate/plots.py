@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 LABELS = {
     "stale": "stale model",
+    "stale_weights": "stale weights, fresh state",
     "popularity": "popularity",
     "personal_frequency": "personal frequency",
     "recency_frequency": "recency-weighted frequency",
@@ -21,6 +22,7 @@ LABELS = {
 }
 COLORS = {
     "stale": "#7a8598",
+    "stale_weights": "#4db6ac",
     "popularity": "#c8a13a",
     "personal_frequency": "#5b9e6f",
     "recency_frequency": "#8e6bbf",

@@ -16,7 +16,7 @@ from recsys_lib.evaluate.summary import RunSummary, WindowSummary, to_json, valu
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLUMNS = ("stale", "popularity", "personal_frequency", "candidate")
+COLUMNS = ("stale", "stale_weights", "popularity", "personal_frequency", "candidate")
 """Scorers of the table, where they were judged."""
 
 
@@ -176,8 +176,10 @@ def _number(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.4f}"
 
 
-_LEGEND = """F1@10 is the harmonic mean of mean precision and mean recall. All items are ranked, and
-each window was scored before it was learned. Last row: mean over windows."""
+_LEGEND = """The stale model is the first version as it was shipped, weights and state; with fresh
+state it sees the histories, items and counts of the day. F1@10 is the harmonic mean of mean
+precision and mean recall. All items are ranked, and each window was scored before it was learned.
+Last row: mean over windows."""
 
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;color:#22303c;background:#f6f7f9;margin:0 auto;

@@ -22,7 +22,7 @@ from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.network import Network, load_arrays, named_arrays
 from recsys_lib.model.scorer import spec_of
 from recsys_lib.model.tensorflow import tf
-from recsys_lib.train.feed import Batch, Feed
+from recsys_lib.train.feed import Batch, Feed, Reader
 from recsys_lib.train.lesson import Lesson
 from recsys_lib.train.loss import mixture_loss
 from recsys_lib.train.optimizers import load_slots, optimizer, save_slots
@@ -50,8 +50,7 @@ def learn_increment(lesson: Lesson) -> dict[str, Any]:
         train=lesson.train,
         seed=lesson.seed + 1000 * hvd.rank(),
     )
-    new = _own_or_all(lesson, lesson.windows, feed)
-    examples = int(_total(feed.count(new)))
+    examples = int(_total(feed.count(_own(lesson, lesson.windows))))
     if not examples:
         hvd.shutdown()
         return {"examples": 0}
@@ -70,6 +69,7 @@ def learn_increment(lesson: Lesson) -> dict[str, Any]:
     size = max(1, lesson.train.batch_size // hvd.size())
     share = lesson.train.rehearsal / (1 + lesson.train.rehearsal) if lesson.rehearse else 0.0
     old = _own_or_all(lesson, lesson.rehearse, feed) if lesson.rehearse else None
+    new = _own_or_all(lesson, lesson.windows, feed)
     batches, signature = _prefetched(feed.batches(new, old, size, share))
     step_fn = _step_function(network, built, catalog, lesson, signature)
     peak = lesson.train.increment_learning_rate if parent else lesson.train.learning_rate
@@ -139,14 +139,18 @@ def _use_own_device(threads: int) -> None:
     tf.config.threading.set_inter_op_parallelism_threads(threads)
 
 
-def _own_or_all(
-    lesson: Lesson, windows: tuple[int, int] | None, feed: Feed
-) -> Callable[[int], Iterator[pa.RecordBatch]]:
-    """This rank's share; all rows where the share holds no example (very small increments)."""
-    assert windows is not None
+def _own(lesson: Lesson, windows: tuple[int, int]) -> Reader:
+    """This rank's share of the windows."""
 
     def own(epoch: int) -> Iterator[pa.RecordBatch]:
         return lesson.rows.batches(windows, hvd.rank(), hvd.size(), epoch)
+
+    return own
+
+
+def _own_or_all(lesson: Lesson, windows: tuple[int, int], feed: Feed) -> Reader:
+    """This rank's share; all rows where the share holds no example (very small increments)."""
+    own = _own(lesson, windows)
 
     def every(epoch: int) -> Iterator[pa.RecordBatch]:
         return lesson.rows.batches(windows, 0, 1, epoch)
