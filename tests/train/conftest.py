@@ -13,7 +13,7 @@ from recsys_lib.model.bundle import Bundle
 from recsys_lib.settings import PruneSettings
 from recsys_lib.train import loop
 from recsys_lib.train.lesson import Lesson
-from tests.train.shop import RING, Shop, ring_shop
+from tests.train.shop import Shop, ring_shop
 
 PRUNE = PruneSettings(final_sparsity=0.6, step=0.6, frequency=1)
 
@@ -66,7 +66,3 @@ def third(second: Learned) -> Learned:
     """The same window once more, from the pruned model."""
     folder = str(Path(second.lesson.folder).with_name("third"))
     return learn(replace(second.lesson, folder=folder, parent=second.lesson.folder))
-
-
-def popularity(size: int = RING) -> list[float]:
-    return [0.0, *[1.0] * size]

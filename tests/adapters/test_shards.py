@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from recsys_lib.adapters.shards import SequenceRows
+from recsys_lib.errors import LakeError
+from recsys_lib.model.stats import item_stats
+from tests.model.tiny import Event
+from tests.train.shop import Shop
+
+Row = list[Event]
+
+
+def a_shop(root: Path, files: int, rows: int = 12) -> Shop:
+    """Windows 1 and 2; the only event of row n is of item n + 1."""
+    shop = Shop(root)
+    for window in (1, 2):
+        shop.land(window, [[(n + 1, float(window))] for n in range(rows)], rows, files)
+    return shop
+
+
+def items_of(batches: list[pa.RecordBatch]) -> list[int]:
+    return [item for batch in batches for row in batch.column("items").to_pylist() for item in row]
+
+
+def share(rows: SequenceRows, rank: int, ranks: int, epoch: int = 0) -> list[int]:
+    return items_of(list(rows.batches((1, 1), rank, ranks, epoch)))
+
+
+@pytest.mark.parametrize("files", [1, 2, 3, 4])
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_ranks_share_the_rows_of_an_epoch_without_overlap(
+    tmp_path: Path, files: int, epoch: int
+) -> None:
+    rows = a_shop(tmp_path, files).rows(batch_rows=2)
+    shares = [share(rows, rank, 2, epoch) for rank in range(2)]
+    assert sorted(shares[0] + shares[1]) == list(range(1, 13))
+    assert {len(part) for part in shares} == {6}
+
+
+def test_one_rank_reads_everything(tmp_path: Path) -> None:
+    rows = a_shop(tmp_path, 2).rows(batch_rows=5)
+    assert sorted(share(rows, 0, 1)) == list(range(1, 13))
+
+
+def test_the_same_seed_and_epoch_give_the_same_order_and_others_another(tmp_path: Path) -> None:
+    shop = a_shop(tmp_path, 2)
+    order = share(shop.rows(seed=7), 0, 1)
+    assert order == share(shop.rows(seed=7), 0, 1)
+    assert order != share(shop.rows(seed=7), 0, 1, epoch=1)
+    assert order != share(shop.rows(seed=8), 0, 1)
+    assert order != sorted(order)
+
+
+def test_windows_are_inclusive_on_both_ends(tmp_path: Path) -> None:
+    rows = a_shop(tmp_path, 1).rows()
+    found = items_of(list(rows.batches((1, 2), 0, 1, 0)))
+    assert sorted(found) == sorted([*range(1, 13)] * 2)
+
+
+def test_rows_that_came_after_the_pinned_version_are_not_read(tmp_path: Path) -> None:
+    shop = a_shop(tmp_path, 1)
+    pinned = shop.rows()
+    shop.land(1, [[(1, 1.0)]], 12)
+    assert len(share(pinned, 0, 1)) == 12
+    assert len(share(shop.rows(), 0, 1)) == 13
+
+
+def test_windows_that_never_landed_are_an_error_that_names_them(tmp_path: Path) -> None:
+    rows = a_shop(tmp_path, 1).rows()
+    with pytest.raises(LakeError, match=r"must hold rows of windows 7 to 9 at version .* ingest"):
+        list(rows.batches((7, 9), 0, 1, 0))
+
+
+def test_readers_travel_to_other_processes(tmp_path: Path) -> None:
+    shop = a_shop(tmp_path, 2)
+    rows, reader = pickle.loads(pickle.dumps((shop.rows(), shop.reader(before=2))))
+    assert share(rows, 0, 1) == share(shop.rows(), 0, 1)
+    assert reader().items == 12
+
+
+def test_the_shop_is_read_as_it_was_when_a_window_began(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    shop.land(1, [[(1, 1.0), (2, 1.5)]], items=2)
+    shop.land(2, [[(3, 2.0)], [(1, 2.5)]], items=3)
+    before, after = shop.reader(before=2)(), shop.reader(before=3)()
+    assert before.ids.tolist() == ["", "i1", "i2"]
+    assert before.attributes.tolist() == [[0], [2], [1]]
+    assert after.ids.tolist() == ["", "i1", "i2", "i3"]
+    assert after.attributes.tolist() == [[0], [2], [1], [2]]
+    assert (before.sizes, before.profile, before.types) == ((2,), (), ("", "buy"))
+    window, index, users = np.array([[1, 1, 1.0], [1, 2, 1.0], [2, 1, 1.0], [2, 3, 1.0]]).T
+    for shop_then, last, items, known in ((before, 2, 2, 2), (after, 3, 3, 4)):
+        expected = item_stats(
+            window[:known].astype(np.int64),
+            index[:known].astype(np.int64),
+            users[:known],
+            items=items,
+            first=0,
+            last=last,
+        )
+        assert shop_then.stats.first == 0
+        np.testing.assert_array_equal(shop_then.stats.values, expected.values)
+
+
+def test_known_items_and_recent_users_stop_at_the_window(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    for window in (1, 2, 3):
+        shop.land(window, [[(window, float(window))] for _ in range(window)], items=window)
+    reader = shop.reader(before=3)
+    assert sorted(reader.item_ids().to_pylist()) == ["i1", "i2"]
+    assert reader.recent_users(items=2, windows=1).tolist() == [0.0, 0.0, 2.0]
+    assert reader.recent_users(items=2, windows=2).tolist() == [0.0, 1.0, 2.0]

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recsys_lib.evaluate.baselines import Popularity
+from recsys_lib.model.bundle import table_rows
+from recsys_lib.model.scorer import ModelScorer
+from recsys_lib.train import loop
+from tests.train.conftest import PRUNE, Learned, learn
+from tests.train.shop import RING, TRAIN, Shop, hit_rate
+
+SHORT = TRAIN.model_copy(update={"epochs": 0.5, "increment_epochs": 0.5})
+
+
+def of_popularity(ring: int) -> float:
+    return hit_rate(Popularity(np.ones(ring + 1)), ring)
+
+
+def test_the_loss_of_a_first_model_goes_down(first: Learned) -> None:
+    losses = [loss for _, loss in first.summary["loss"]]
+    assert np.mean(losses[-5:]) < 0.5 * losses[0]
+
+
+def test_a_first_model_finds_what_follows_what(first: Learned) -> None:
+    assert hit_rate(ModelScorer(first.bundle), RING) > 0.9
+    assert of_popularity(RING) < 0.3
+
+
+def test_the_summary_counts_examples_steps_and_bytes(first: Learned) -> None:
+    summary = first.summary
+    assert summary["examples"] == 3 * 40 * 3
+    assert summary["steps"] == -(-360 * 8 // 32)
+    assert [step for step, _ in summary["loss"]][-1] == summary["steps"] - 1
+    assert (summary["ranks"], summary["sparsity"]) == (1, {})
+    assert summary["bytes"] == sum(f.stat().st_size for f in Path(first.lesson.folder).iterdir())
+    assert summary["parameters"] == sum(array.size for array in first.bundle.arrays.values())
+
+
+def test_progress_is_left_where_the_launcher_reads_it(first: Learned) -> None:
+    progress = json.loads(Path(f"{first.lesson.folder}.progress").read_text())
+    assert progress["step"] == progress["steps"] == first.summary["steps"]
+
+
+def test_the_bundle_remembers_what_it_learned_and_from_what(first: Learned) -> None:
+    bundle = first.bundle
+    assert (bundle.learned, bundle.task, bundle.targets) == (2, "next_item", ("buy",))
+    assert bundle.lineage["mapping"] == "ring"
+    assert bundle.catalog.ids.tolist()[1:3] == ["i1", "i2"]
+    assert bundle.optimizer["step"] == first.summary["steps"]
+
+
+def test_an_increment_learns_new_items_and_keeps_the_old_ones(
+    first: Learned, second: Learned
+) -> None:
+    bundle = second.bundle
+    assert bundle.catalog.items == RING + 2
+    stale = hit_rate(ModelScorer(first.bundle, bundle.catalog), RING + 2)
+    fresh = hit_rate(ModelScorer(bundle), RING + 2)
+    assert fresh > max(stale, 0.8)
+
+
+def test_every_table_has_grown_with_the_vocabulary(second: Learned) -> None:
+    bundle = second.bundle
+    rows = table_rows(bundle.spec)
+    for name, array in bundle.arrays.items():
+        assert len(array) == rows.get(name.split("/")[0], len(array)), name
+        slot = bundle.optimizer[f"{name}|m"]
+        assert slot.shape == array.shape
+
+
+def test_an_increment_starts_where_its_parent_ended(shop: Shop, first: Learned) -> None:
+    folder = Path(first.lesson.folder).with_name("resting")
+    resting = SHORT.model_copy(update={"increment_learning_rate": 1e-12})
+    lesson = shop.lesson((3, 3), folder, parent=first.lesson.folder, train=resting)
+    after, before = learn(lesson), first.bundle
+    for name, array in before.arrays.items():
+        np.testing.assert_allclose(after.bundle.arrays[name][: len(array)], array, atol=1e-7)
+    assert after.bundle.optimizer["step"] == before.optimizer["step"] + after.summary["steps"]
+
+
+def test_rows_of_items_outside_an_increment_stay_to_the_bit(shop: Shop, first: Learned) -> None:
+    folder = Path(first.lesson.folder).with_name("narrow")
+    change = {"increment_epochs": 0.1, "full_softmax_items": 0, "negatives": 1}
+    few = TRAIN.model_copy(update=change)  # one step: four items and one negative
+    lesson = shop.lesson((4, 4), folder, parent=first.lesson.folder, train=few)
+    before, after = first.bundle, learn(lesson).bundle
+    assert before.optimizer["items/embeddings|m"][1:].any(axis=1).all()  # Adam would drift
+    old = before.arrays["items/embeddings"]
+    moved = np.flatnonzero((after.arrays["items/embeddings"][: len(old)] != old).any(axis=1))
+    assert {1, 2, 3, 4} <= set(moved.tolist())
+    assert len(moved) <= 5
+
+
+def test_the_same_seed_gives_equal_weights_and_another_seed_others(
+    shop: Shop, tmp_path: Path
+) -> None:
+    def weights(name: str, seed: int) -> dict[str, np.ndarray]:
+        lesson = shop.lesson((0, 2), tmp_path / name, train=SHORT, seed=seed)
+        return learn(lesson).bundle.arrays
+
+    one, same, other = weights("one", 7), weights("same", 7), weights("other", 8)
+    for name, array in one.items():
+        np.testing.assert_array_equal(array, same[name])
+    assert (one["items/embeddings"] != other["items/embeddings"]).any()
+
+
+def test_an_increment_without_an_example_says_so_and_writes_nothing(
+    tmp_path: Path, first: Learned
+) -> None:
+    shop = Shop(tmp_path / "lake")
+    shop.land(0, [[(1, 0.0)], [(2, 0.5)]], items=2)
+    summary = loop.learn_increment(shop.lesson((0, 0), tmp_path / "model"))
+    assert summary == {"examples": 0}
+    assert not (tmp_path / "model").exists()
+
+
+def test_pruning_reaches_its_sparsity_and_the_saved_weights_are_zeros(second: Learned) -> None:
+    summary, arrays = second.summary, second.bundle.arrays
+    assert summary["sparsity"]["total"] == pytest.approx(PRUNE.final_sparsity, abs=0.02)
+    for name, share in summary["sparsity"].items():
+        if name != "total":
+            assert (arrays[name] == 0).mean() == share
+            assert share == pytest.approx(PRUNE.final_sparsity, abs=0.05)
+    assert second.bundle.lineage["sparsity"] == summary["sparsity"]["total"]
+
+
+def test_sparsity_rises_over_the_steps_and_never_falls(second: Learned) -> None:
+    shares = [share for _, share in second.summary["sparsity_curve"]]
+    assert shares[0] < 0.1
+    assert (np.diff(shares) >= -1e-6).all()
+
+
+def test_tables_and_single_outputs_stay_dense(second: Learned) -> None:
+    arrays = second.bundle.arrays
+    for name in ("items/embeddings", "popularity/kernel"):
+        assert (arrays[name] != 0).mean() > 0.9
+
+
+def test_a_second_increment_never_falls_below_its_parents_sparsity(
+    second: Learned, third: Learned
+) -> None:
+    shares = [share for _, share in third.summary["sparsity_curve"]]
+    assert shares[-1] == pytest.approx(PRUNE.final_sparsity, abs=0.02)
+    assert min(shares) > PRUNE.final_sparsity - 0.05
+    assert hit_rate(ModelScorer(third.bundle), RING + 2) > of_popularity(RING + 2)
+
+
+def test_a_first_model_is_never_pruned(shop: Shop, tmp_path: Path) -> None:
+    lesson = shop.lesson((0, 2), tmp_path / "model", train=SHORT, prune=PRUNE)
+    assert learn(lesson).summary["sparsity"] == {}
+
+
+def test_momentum_instead_of_adam_learns_too(shop: Shop, tmp_path: Path) -> None:
+    plain = SHORT.model_copy(update={"optimizer": "sgd", "learning_rate": 0.05})
+    learned = learn(shop.lesson((0, 2), tmp_path / "model", train=plain))
+    losses = [loss for _, loss in learned.summary["loss"]]
+    assert losses[-1] < losses[0]
+    assert "items/embeddings|momentum" in learned.bundle.optimizer
