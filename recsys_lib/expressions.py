@@ -13,6 +13,7 @@ from pyspark.sql import types as T
 
 from recsys_lib.errors import SettingsError
 
+CORRUPT = "_corrupt_record"
 NUMBER = r"[-+]?\d+(?:\.\d+)?"
 OPERATOR = r"(?:<=>|<=|>=|<>|!=|==|=|<|>)"
 
@@ -53,7 +54,8 @@ def faults(texts: Named[str, str | None], rows: DataFrame, *, boolean: str = "")
         try:
             kind = rows.select(column(text, rows).alias("it")).schema["it"].dataType
         except PySparkException as error:
-            found = [*found, f"{name}: {_reason(text, error, rows.columns)}"]
+            columns = [c for c in rows.columns if c != CORRUPT]
+            found = [*found, f"{name}: {_reason(text, error, columns)}"]
             continue
         if boolean and name.startswith(boolean) and not isinstance(kind, T.BooleanType):
             got = kind.simpleString()
@@ -61,7 +63,9 @@ def faults(texts: Named[str, str | None], rows: DataFrame, *, boolean: str = "")
     return found
 
 
-def check(source: str, texts: Named[str, str | None], rows: DataFrame, *, boolean: str = "") -> None:
+def check(
+    source: str, texts: Named[str, str | None], rows: DataFrame, *, boolean: str = ""
+) -> None:
     """Raises SettingsError with every fault of `texts` at once."""
     wrong = faults(texts, rows, boolean=boolean)
     if wrong:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
 from recsys_lib.settings import SparkSettings
@@ -60,6 +61,9 @@ def spark_session(settings: SparkSettings, app_name: str) -> Iterator[SparkSessi
         builder = builder.config(key, value)
     spark = builder.getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
+    # They print a screenful of JSON for a column that is not there; our errors say it in a line.
+    for kind in ("SQL", "DataFrame"):
+        PySparkLogger.getLogger(f"{kind}QueryContextLogger").disabled = True
     for key, value in {**runtime, **settings.conf}.items():
         if spark.conf.isModifiable(key):
             spark.conf.set(key, value)

@@ -6,11 +6,10 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from recsys_lib.errors import SettingsError
-from recsys_lib.expressions import column, faults, identifier
+from recsys_lib.expressions import CORRUPT, column, faults, identifier
 from recsys_lib.ingest.axis import Axis, event_time, place
 from recsys_lib.mapping import Mapping, TableMapping
 
-CORRUPT = "_corrupt_record"
 UNREADABLE = "unreadable"
 SCHEMA = (
     "source string, key string, payload string, user string, item string, type string, "
