@@ -33,6 +33,8 @@ from recsys_lib.increment.plan import Plan
 from recsys_lib.types import EvalReport
 
 T = TypeVar("T")
+EMPTY = "empty window: skipped"
+NOTHING = "nothing to learn"
 
 
 class Stages:
@@ -71,12 +73,12 @@ def increment(context: Context, window: int, stages: Stages, *, learn: bool) -> 
     """Land one window, let it judge the models, then learn it."""
     counts = stages("ingest", lambda: ingest(context, range(window, window + 1)))
     if not counts.get("events"):
-        return _summary(context, window, counts, stages, note="empty window: skipped")
+        return _summary(context, window, counts, stages, note=EMPTY)
     scores = stages("score", lambda: evaluate(context, window))
     verdict = stages("judge", lambda: promote(context, window, scores))
     learned = stages("train", lambda: train(context, window)) if learn else None
     notes = [] if scores.reports else ["nobody to judge"]
-    notes = [*notes, "nothing to learn"] if learn and learned is None else notes
+    notes = [*notes, NOTHING] if learn and learned is None else notes
     summary = _summary(
         context,
         window,
@@ -202,18 +204,24 @@ def main(argv: list[str]) -> None:
 
 
 def _run_windows(context: Context, found: Plan, bar: tqdm[Any]) -> None:
-    done = {summary.window for summary in read_windows(context.out)}
+    done = {summary.window: summary for summary in read_windows(context.out)}
     if found.history not in done:
         write_window(history(context, found, Stages(bar, found.history)), context.out)
     else:
         bar.update(2)
     for window in found.landing:
         learn = window != found.judge
-        if window in done:
+        if window in done and not (learn and _only_judged(done[window])):
             bar.update(4 if learn else 3)
             continue
         summary = increment(context, window, Stages(bar, window), learn=learn)
         write_window(summary, context.out)
+
+
+def _only_judged(summary: WindowSummary) -> bool:
+    """The last window of a run with fewer --weeks was not learned then; now it is."""
+    tried = EMPTY in summary.note or NOTHING in summary.note
+    return summary.learned is None and not tried
 
 
 def _last_landed(context: Context, found: Plan) -> int:

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from tests.jobs import tables
+from tests.jobs.conftest import Finished, Shop
+from tests.jobs.launch import Ended, run
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A run folder that the stages made one after the other, and what each of them said."""
+
+    out: Path
+    said: dict[str, Ended]
+
+
+@pytest.fixture(scope="module")
+def staged(made_shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Staged:
+    """The same log as the replay's, as Parquet: history, first model, and one window's exam."""
+    folder = tmp_path_factory.mktemp("stages")
+    out = ["--out", folder / "out"]
+    log = ["--events", made_shop.parquet, "--mapping", made_shop.mapping]
+    steps: dict[str, list[object]] = {
+        "ingest": [*out, *log, "--windows", 2],
+        "train": [*out, "--window", 3],
+        "evaluate": [*out, "--window", 4],
+        "promote": [*out, "--window", 4],
+        "recommend": out,
+    }
+    said = {name: run(name, *args, log=folder / name) for name, args in steps.items()}
+    for ended in said.values():
+        assert ended.code == 0, ended.said
+    return Staged(folder / "out", said)
+
+
+def test_stages_one_by_one_give_a_champion_and_slates(staged: Staged) -> None:
+    champion = tables.client(staged.out).get_model_version_by_alias("alluvium", "champion")
+    assert (champion.version, champion.tags["window"]) == ("1", "3")
+    users = {row["user"] for row in tables.rows(staged.out, "histories")}
+    slates = tables.rows(staged.out, "recommendations")
+    assert {row["user"] for row in slates} == users
+    assert {(row["window"], len(row["items"])) for row in slates} == {(4, 20)}
+
+
+def test_each_stage_says_what_it_did(staged: Staged) -> None:
+    assert "window 3" in staged.said["ingest"].out
+    assert "window 4" in staged.said["ingest"].out
+    assert "version=1" in staged.said["train"].out
+    assert "ndcg@10" in staged.said["evaluate"].out
+    assert "champion already" in staged.said["promote"].out
+    assert "recommendations" in staged.said["recommend"].out
+    for name, ended in staged.said.items():
+        assert ended.err.strip() == "", name
+
+
+def test_same_seed_measures_the_same_whatever_the_format_and_the_job(
+    staged: Staged, finished: Finished
+) -> None:
+    ours, theirs = (
+        {
+            (row["scorer"], row["user"]): (row["ndcg@10"], row["recall@20"])
+            for row in tables.rows(out, "metrics")
+            if row["window"] == 4
+        }
+        for out in (staged.out, finished.out)
+    )
+    assert ours.keys() == theirs.keys()
+    for key, values in ours.items():
+        assert values == pytest.approx(theirs[key], abs=5e-4), key
+
+
+@pytest.fixture(scope="module")
+def histories(staged: Staged) -> list[dict[str, object]]:
+    """Requests in an order of their own; the last has nothing in it, one item is unknown."""
+    rows = tables.rows(staged.out, "silver")
+    users = sorted({row["user"] for row in rows})[:40]
+    bought = {
+        user: [row["item"] for row in rows if row["user"] == user][-6:] for user in reversed(users)
+    }
+    made = [{"request_id": f"r {user}", "items": items} for user, items in bought.items()]
+    return [
+        *made,
+        {"request_id": "strange", "items": ["not for sale"]},
+        {"request_id": "new", "items": []},
+    ]
+
+
+@pytest.mark.parametrize(("form", "flags"), [("jsonl", []), ("parquet", ["--exclude-seen"])])
+def test_file_of_histories_is_answered_in_its_order(
+    form: str,
+    flags: list[str],
+    staged: Staged,
+    histories: list[dict[str, object]],
+    tmp_path: Path,
+) -> None:
+    source, target = tmp_path / f"histories.{form}", tmp_path / "deep" / "answers.parquet"
+    if form == "jsonl":
+        source.write_text("".join(f"{json.dumps(row)}\n" for row in histories))
+    else:
+        pd.DataFrame(histories).to_parquet(source)
+    model = ["--model", "models:/alluvium@champion", "--run", staged.out]
+    asked = ["--histories", source, "--k", 5, "--out", target, *flags]
+    ended = run("recommend", *model, *asked, log=tmp_path / "recommend", small=False)
+    assert ended.code == 0, ended.said
+    assert f"{len(histories)} requests answered" in ended.out
+    answers = pq.read_table(target).to_pylist()
+    assert [row["request_id"] for row in answers] == [row["request_id"] for row in histories]
+    seen = {row["request_id"]: set(row["items"]) for row in histories}  # type: ignore[call-overload]
+    overlap = [len(seen[row["request_id"]] & set(row["items"])) for row in answers]
+    assert all(len(set(row["items"])) == 5 for row in answers)
+    assert sum(overlap) == 0 if flags else sum(overlap) > len(histories)
+
+
+def test_champion_predicts_through_mlflow(
+    staged: Staged, histories: list[dict[str, object]]
+) -> None:
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(f"sqlite:///{staged.out / 'mlflow.db'}")
+    try:
+        model = mlflow.pyfunc.load_model("models:/alluvium@champion")
+        answers = model.predict(pd.DataFrame(histories))
+        short = model.predict(pd.DataFrame(histories), params={"k": 3, "exclude_seen": True})
+    finally:
+        mlflow.set_tracking_uri(before)
+    assert list(answers["request_id"]) == [row["request_id"] for row in histories]
+    assert {len(items) for items in answers["items"]} == {20}
+    assert {len(items) for items in short["items"]} == {3}
+    assert not any(
+        set(row["items"]) & set(items)  # type: ignore[call-overload]
+        for row, items in zip(histories, short["items"], strict=True)
+    )
