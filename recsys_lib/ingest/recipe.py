@@ -25,9 +25,6 @@ class Replay(Protocol):
     def commit(self, manifest: Manifest) -> None: ...
 
 
-def stage(self, parsed: DataFrame, source: str, axis: str) -> Manifest: ...
-
-
 def stage(
     replay: Replay,
     read: Callable[[str], DataFrame],
