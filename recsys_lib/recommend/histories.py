@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
@@ -53,9 +54,9 @@ class Clock:
     def at(self, times: pa.Array) -> Floats:
         """Window-axis position float32 of each time; NaN where it is unknown."""
         if pa.types.is_string(times.type) or pa.types.is_large_string(times.type):
-            times = pc.cast(times, pa.timestamp("us"), safe=False)
+            times = _moments(times)
         if pa.types.is_timestamp(times.type) or pa.types.is_date(times.type):
-            micros = pc.cast(pc.cast(times, pa.timestamp("us")), pa.int64())
+            micros = pc.cast(pc.cast(times, pa.timestamp("us"), safe=False), pa.int64())
             values = np.asarray(micros.cast(pa.float64()).fill_null(np.nan)) * 1e-6
         else:
             values = np.asarray(times.cast(pa.float64()).fill_null(np.nan))
@@ -137,11 +138,28 @@ class Asking:
 
 def _lists(batch: pa.Table, name: str) -> pa.ListArray:
     column = batch.column(name).combine_chunks()
-    if pa.types.is_string(column.type):  # CSV: "12 7 31" or "[12, 7, 31]"
-        column = pc.split_pattern_regex(pc.utf8_trim(column, characters="[] \"'"), r"[\s,\"']+")
+    if pa.types.is_integer(column.type):  # CSV whose lists all have one element
+        column = pc.cast(column, pa.string())
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        # CSV: "12 7 31" or "[12, 7, 31]"; nothing between the brackets is an empty list.
+        text = pc.utf8_trim(column, characters="[] \"'")
+        text = pc.if_else(pc.equal(text, ""), pa.scalar(None, text.type), text)
+        column = pc.split_pattern_regex(text, r"[\s,\"']+")
     if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
         raise SourceError(f"{name} must be a column of lists, got {column.type}")
     return column
+
+
+def _moments(texts: pa.Array) -> pa.Array:
+    """ISO text as timestamps (UTC where it names no zone); numbers in text as numbers."""
+    numbers = pc.match_substring_regex(texts, r"^-?\d+(\.\d*)?$")
+    if pc.all(numbers, min_count=0).as_py():
+        return pc.cast(texts, pa.float64())
+    try:
+        return pa.array(pd.to_datetime(texts.to_pandas(), utc=True, format="ISO8601"))
+    except ValueError as error:
+        first = str(error).split(". ")[0]
+        raise SourceError(f"times must be timestamps, ISO text or numbers: {first}") from None
 
 
 def _values(batch: pa.Table, name: str, lengths: NDArray[np.int64]) -> pa.Array:
