@@ -62,11 +62,19 @@ def history(context: Context, found: Plan, stages: Stages) -> WindowSummary:
     learned = stages("train", lambda: train(context, found.history))
     if learned is None:
         raise SourceError(
-            f"windows {found.first} to {found.history} must hold users with something before and "
-            "after a decision, got none; lengthen windows.history, or look at the quarantine: "
-            f"{counts.get('by_rule')}"
+            f"windows {found.first} to {found.history} must hold users with something before a "
+            f"decision and {_targets(context)} after it, got none; lengthen windows.history, look "
+            f"at targets, or at the quarantine: {counts.get('by_rule') or 'empty'}"
         )
     return _summary(context, found.history, counts, stages, learned=learned.version)
+
+
+def _targets(context: Context) -> str:
+    return (
+        f"one of the targets {list(context.mapping.targets)}"
+        if context.mapping.targets
+        else ("something")
+    )
 
 
 def increment(context: Context, window: int, stages: Stages, *, learn: bool) -> WindowSummary:

@@ -31,7 +31,9 @@ def run_on_ranks(
     Ranks print to `log`. `progress` names the file in which the first rank keeps its step.
     Raises RanksError when a rank fails or the ranks do not finish in `timeout` seconds.
     """
-    import horovod.spark
+    import recsys_lib.model.tensorflow  # noqa: F401  (first and quietly; Horovod imports it too)
+
+    import horovod.spark  # isort: skip
 
     environment = {
         **os.environ,

@@ -81,9 +81,9 @@ ERRORS: list[tuple[Case, list[str]]] = [
     (missing_mapping, ["no.yaml", "cannot be read"]),
     (
         missing_columns,
-        ["'visitr'; did you mean 'visitor'?", "'prise'; did you mean 'price'?", "2 faults"],
+        ["'visitr'; did you mean 'visitor'?", "did you mean 'price'?", "2 faults"],
     ),
-    (unknown_mapping_key, ["usr", "did you mean 'user'", "user: field required"]),
+    (unknown_mapping_key, ["usr: unknown key; did you mean 'user'?"]),
     (unknown_setting, ["train.epoch", "did you mean 'epochs'", "gate.confidence", "2 faults"]),
     (long_history, ["windows.history must be at most 8", "got 9"]),
     (nothing_to_learn, ["purchase"]),
@@ -118,8 +118,9 @@ def assert_one_message(ended: Ended, words: list[str]) -> None:
     assert ended.code == 2, ended.said
     assert ended.said.strip().startswith("error: "), ended.said
     assert "Traceback" not in ended.said
+    assert ended.said.count("error:") == 1, ended.said
     for word in words:
-        assert ended.said.count(word) == 1, ended.said
+        assert word in ended.said
 
 
 @pytest.fixture(scope="module")

@@ -99,8 +99,8 @@ def test_every_version_has_a_run_with_settings_metrics_and_size(finished: Finish
         assert found.data.metrics["examples"] > 0
         for name in METRICS | {"coverage@10"}:
             assert name.replace("@", "_at_") in found.data.metrics
-        number = found.data.metrics["sparsity"]
-        assert number == 0 if version.tags["window"] == "3" else number == pytest.approx(0.5, 0.1)
+        sparsity = found.data.metrics["sparsity"]
+        assert sparsity == 0 if version.tags["window"] == "3" else 0 < sparsity <= 0.5
 
 
 def test_terminal_shows_the_table_and_where_things_are(finished: Finished) -> None:
