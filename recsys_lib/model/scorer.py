@@ -35,7 +35,7 @@ class ModelScorer:
         self._stats = tf.constant(shop.stats.values)
         self._pool = self.network.pool(tf.range(shop.items + 1), tf.constant(shop.attributes))
         self._matrices: dict[int, tf.Tensor] = {}
-        self._score = tf.function(self._score_graph, reduce_retracing=True)
+        self._score: Any = None
 
     def top_k(
         self, histories: Histories, k: int, *, exclude_seen: bool = False
@@ -60,6 +60,9 @@ class ModelScorer:
             hidden = _renumbered(seen, chosen, len(histories))
             matrix = self._matrix(int(r))
             stats = self._stats[int(r)]
+            if self._score is None:
+                signature = _signature(part, matrix, stats)
+                self._score = tf.function(self._score_graph, input_signature=signature)
             found, best = self._score(part, matrix, stats, tf.constant(hidden), tf.constant(wanted))
             items[chosen, :wanted] = np.where(best > HIDDEN / 2, found, 0)
             scores[chosen, :wanted] = np.where(best > HIDDEN / 2, best, -np.inf)
@@ -113,6 +116,17 @@ class ModelScorer:
         scores = tf.tensor_scatter_nd_update(scores, seen, hide)
         best, found = tf.math.top_k(scores, k)
         return found, best
+
+
+def _signature(x: dict[str, Any], matrix: Any, stats: Any) -> list[Any]:
+    """For batches of every size: each new trace would cost a second."""
+    return [
+        {name: tf.TensorSpec([None] * v.shape.rank, v.dtype) for name, v in x.items()},
+        tf.TensorSpec(matrix.shape, matrix.dtype),
+        tf.TensorSpec(stats.shape, stats.dtype),
+        tf.TensorSpec([None, 2], tf.int64),
+        tf.TensorSpec([], tf.int32),
+    ]
 
 
 def _seen(histories: Histories) -> NDArray[np.int64]:
