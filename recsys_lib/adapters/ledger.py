@@ -89,4 +89,3 @@ class Ledger:
 def _increment(row: dict[str, Any]) -> Increment:
     names = Increment.__dataclass_fields__
     return Increment(**{name: row[name] for name in names})
-

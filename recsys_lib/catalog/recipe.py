@@ -39,7 +39,9 @@ class Lake(Protocol):
 
     def next_increment(self, table: str, reader: str) -> Increment | None: ...
 
-    def mark_read(self, increment: Increment, reader: str, *, window: int | None = None) -> None: ...
+    def mark_read(
+        self, increment: Increment, reader: str, *, window: int | None = None
+    ) -> None: ...
 
 
 def merge_catalog(

@@ -67,7 +67,9 @@ def split_checked(checked: DataFrame, repeated: DataFrame | None) -> CleanSplit:
         {"rule": F.lit(DUPLICATE), "reason": F.lit(DUPLICATE_REASON)}
     )
     alone = good.join(repeated, "key", "left_anti")
-    valid = alone.select(*_columns(SILVER)).unionByName(ranked.where(keep).select(*_columns(SILVER)))
+    valid = alone.select(*_columns(SILVER)).unionByName(
+        ranked.where(keep).select(*_columns(SILVER))
+    )
     return CleanSplit(valid, bad.unionByName(again.select(*_columns(QUARANTINE))))
 
 

@@ -15,7 +15,7 @@ def item_counts(events: DataFrame, vocabulary: DataFrame, targets: tuple[str, ..
     readers sum `events` and `users`; `value` is the mean over this row's events, 0 if unknown.
     """
     wanted = events.where(F.col("type").isin(*targets)) if targets else events
-    coded = wanted.join(F.broadcast(lookup(vocabulary, "item", "item", "index")), "item")
+    coded = wanted.join(lookup(vocabulary, "item", "item", "index"), "item")
     counted = coded.groupBy("window", "index").agg(
         F.count(F.lit(1)).alias("events"),
         F.count_distinct("user").alias("users"),

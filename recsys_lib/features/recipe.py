@@ -86,36 +86,53 @@ def _write(
 ) -> None:
     """Order matters: each table is computed from those before it, and histories come last."""
     once: dict[str, Any] = {"app": READER, "version": window}
-    item_names, user_names = _names(mapping.items), _names(mapping.users)
     if not lake.done("vocabulary", **once):
         lake.append_once("vocabulary", _new_ids(lake, events, window, mapping), **once)
-    words = lake.read("vocabulary")
-    if not lake.done("item_features", **once):
-        new = words.where((F.col("kind") == "item") & (F.col("window") == window))
-        rows = _attributes(lake, "items", new.select("id", "index"), item_names)
-        rows = vocabulary.encode(rows, words, "item", item_names, "attributes")
-        lake.append_once(
-            "item_features", rows.select("index", "attributes", F.lit(window).alias("window")), **once
-        )
-    if not lake.done("item_counts", **once):
-        rows = counts.item_counts(events, words, mapping.targets).repartition("window")
-        lake.append_once("item_counts", rows, partition_by=("window",), **once)
-    if not lake.done("sequences", **once):
-        users = events.select(F.col("user").alias("id")).distinct()
-        people = _attributes(lake, "users", users, user_names)
-        profiles = vocabulary.encode(people, words, "user", user_names, "profile")
-        rows = sequences.sequences(
-            sequences.news(events, words, settings.max_history),
-            _or_empty(lake, "histories", sequences.HISTORIES),
-            profiles.withColumnRenamed("id", "user"),
-            settings.max_history,
-            window,
-        )
-        lake.append_once("sequences", rows, partition_by=("window",), **once)
+    words = lake.read("vocabulary").persist()
+    try:
+        if not lake.done("item_features", **once):
+            lake.append_once("item_features", _item_features(lake, words, window, mapping), **once)
+        if not lake.done("item_counts", **once):
+            rows = counts.item_counts(events, words, mapping.targets).repartition("window")
+            lake.append_once("item_counts", rows, partition_by=("window",), **once)
+        if not lake.done("sequences", **once):
+            rows = _sequences(lake, events, words, window, mapping, settings.max_history)
+            lake.append_once("sequences", rows, partition_by=("window",), **once)
+    finally:
+        words.unpersist()
     if not lake.done("histories", **once):
         mine = lake.read("sequences").where(F.col("window") == window)
         rows = sequences.histories_after(mine, settings.max_history)
         lake.merge_once("histories", rows, on=["user"], **once)
+
+
+def _item_features(lake: Lake, words: DataFrame, window: int, mapping: Mapping) -> DataFrame:
+    names = _names(mapping.items)
+    new = words.where((F.col("kind") == "item") & (F.col("window") == window))
+    rows = _attributes(lake, "items", new.select("id", "index"), names)
+    coded = vocabulary.encode(rows, words, "item", names, "attributes")
+    return coded.select("index", "attributes", F.lit(window).alias("window"))
+
+
+def _sequences(
+    lake: Lake,
+    events: DataFrame,
+    words: DataFrame,
+    window: int,
+    mapping: Mapping,
+    max_history: int,
+) -> DataFrame:
+    names = _names(mapping.users)
+    users = events.select(F.col("user").alias("id")).distinct()
+    people = _attributes(lake, "users", users, names)
+    profiles = vocabulary.encode(people, words, "user", names, "profile")
+    return sequences.sequences(
+        sequences.news(events, words, max_history),
+        _or_empty(lake, "histories", sequences.HISTORIES),
+        profiles.withColumnRenamed("id", "user"),
+        max_history,
+        window,
+    )
 
 
 def _new_ids(lake: Lake, events: DataFrame, window: int, mapping: Mapping) -> DataFrame:
@@ -141,8 +158,10 @@ def _attributes(lake: Lake, table: str, ids: DataFrame, names: list[str]) -> Dat
 
 def _counts(lake: Lake, window: int) -> dict[str, int]:
     mine = F.col("window") == window
-    users = lake.read("sequences").where(mine).agg(
-        F.count(F.lit(1)).alias("users"), F.count_if(F.col("known") > 0).alias("known_users")
+    users = (
+        lake.read("sequences")
+        .where(mine)
+        .agg(F.count(F.lit(1)).alias("users"), F.count_if(F.col("known") > 0).alias("known_users"))
     )
     kinds = lake.read("vocabulary").where(mine).groupBy("kind").count().collect()
     new = {row["kind"]: row["count"] for row in kinds}

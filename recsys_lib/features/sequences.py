@@ -22,7 +22,7 @@ def news(events: DataFrame, vocabulary: DataFrame, max_history: int) -> DataFram
     """(user, items, types, at, values): each user's events in (time, order, key) order, capped."""
     items = lookup(vocabulary, "item", "item", "item_index")
     types = lookup(vocabulary, "type", "type", "type_index")
-    coded = events.join(F.broadcast(items), "item", "left").join(F.broadcast(types), "type", "left")
+    coded = events.join(items, "item", "left").join(F.broadcast(types), "type", "left")
     event = F.struct(
         "time",
         "window",

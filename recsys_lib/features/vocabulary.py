@@ -22,7 +22,10 @@ def seen_in_events(events: DataFrame) -> DataFrame:
 
 def seen_in_catalog(catalog: DataFrame, who: str, attributes: list[str]) -> DataFrame:
     """The attribute values of catalogue rows, as kinds "item.brand", "user.age" and so on."""
-    pairs = [F.struct(F.lit(f"{who}.{a}").alias("kind"), F.col(f"`{a}`").alias("id")) for a in attributes]
+    pairs = [
+        F.struct(F.lit(f"{who}.{name}").alias("kind"), F.col(f"`{name}`").alias("id"))
+        for name in attributes
+    ]
     values = catalog.select(F.inline(F.array(*pairs))).where("id IS NOT NULL").distinct()
     none = F.lit(None)
     return values.withColumns(
@@ -41,7 +44,9 @@ def grow(seen: DataFrame, vocabulary: DataFrame, window: int) -> DataFrame:
     order = Window.partitionBy("kind").orderBy(
         F.col("first_time").asc_nulls_last(), F.col("first_window").asc_nulls_last(), "id"
     )
-    ranked = new.withColumn("rank", F.row_number().over(order)).join(F.broadcast(last), "kind", "left")
+    ranked = new.withColumn("rank", F.row_number().over(order)).join(
+        F.broadcast(last), "kind", "left"
+    )
     index = (F.coalesce("last", F.lit(0)) + F.col("rank")).cast("int")
     return ranked.select("kind", "id", index.alias("index"), F.lit(window).alias("window"))
 
@@ -55,10 +60,25 @@ def lookup(vocabulary: DataFrame, kind: str, id_as: str, index_as: str) -> DataF
 def encode(
     rows: DataFrame, vocabulary: DataFrame, who: str, attributes: list[str], into: str
 ) -> DataFrame:
-    """Replace the attribute columns by one array<int> `into`, in the order given; 0 unknown."""
-    for position, name in enumerate(attributes):
-        codes = lookup(vocabulary, f"{who}.{name}", name, f"_{position}")
-        rows = rows.join(F.broadcast(codes), name, "left")
-    found = [F.coalesce(f"_{position}", F.lit(0)) for position in range(len(attributes))]
-    coded = rows.withColumn(into, F.array(*found).cast("array<int>"))
-    return coded.drop(*attributes, *(f"_{position}" for position in range(len(attributes))))
+    """Replace the attribute columns by one array<int> `into`, in the order given; 0 unknown.
+
+    `rows` has one row per `id`. All attributes are looked up in one join, not one join each.
+    """
+    others = [F.col(f"`{name}`") for name in rows.columns if name not in attributes]
+    if not attributes:
+        return rows.select(*others, F.array().cast("array<int>").alias(into))
+    told = [
+        F.struct(
+            F.lit(place).alias("place"),
+            F.lit(f"{who}.{name}").alias("kind"),
+            F.col(f"`{name}`").alias("value"),
+        )
+        for place, name in enumerate(attributes)
+    ]
+    values = rows.select("id", F.inline(F.array(*told)))
+    words = vocabulary.select("kind", F.col("id").alias("value"), F.col("index").alias("code"))
+    found = values.join(words, ["kind", "value"]).groupBy("id")
+    codes = found.agg(F.map_from_entries(F.collect_list(F.struct("place", "code"))).alias("codes"))
+    row = [F.coalesce(F.col("codes")[place], F.lit(0)) for place in range(len(attributes))]
+    coded = F.array(*row).cast("array<int>").alias(into)
+    return rows.join(codes, "id", "left").select(*others, coded)

@@ -60,8 +60,12 @@ def readable(path: str) -> Iterator[None]:
         yield
     except (PySparkException, Py4JJavaError) as error:
         text = str(error)
-        found = re.search(r"(?:reading file|FAILED_READ_FILE\S*)[^\n]*?((?:file|hdfs|s3a?):\S+)", text)
-        broken = re.search(r"FAILED_READ_FILE|CANNOT_READ_FILE_FOOTER|EOFException|ZipException", text)
+        found = re.search(
+            r"(?:reading file|FAILED_READ_FILE\S*)[^\n]*?((?:file|hdfs|s3a?):\S+)", text
+        )
+        broken = re.search(
+            r"FAILED_READ_FILE|CANNOT_READ_FILE_FOOTER|EOFException|ZipException", text
+        )
         if found is None and broken is None:
             raise
         name = found.group(1).rstrip(".,'\"") if found else path
