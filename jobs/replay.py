@@ -199,6 +199,10 @@ def main(argv: list[str]) -> None:
     started = time.monotonic()
     with opened(args, "replay", args.mapping) as context:
         found = staged(context, args.events, args.weeks)
+        there = len(found.increments)
+        if (args.weeks or 0) > there:
+            log.warning("--weeks %s: the log holds %s windows after its history", args.weeks, there)
+            print(f"--weeks {args.weeks}: the log holds {there} windows after its history")
         steps = 2 + 4 * len(found.increments) + (3 if found.judge is not None else 0) + 2
         hidden = not context.settings.run.progress
         with tqdm(total=steps, disable=hidden, file=sys.stderr, dynamic_ncols=True) as bar:

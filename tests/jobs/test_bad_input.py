@@ -186,6 +186,7 @@ def test_window_of_strangers_is_a_visible_skip(dirty: tuple[Path, Ended]) -> Non
 
 def test_log_that_is_shorter_than_asked_is_learned_to_its_end(dirty: tuple[Path, Ended]) -> None:
     windows = tables.windows(dirty[0])
+    assert "--weeks 9: the log holds 3 windows after its history" in dirty[1].out
     assert list(windows) == [3, 4, 5, 6]
     assert windows[6]["reports"]["candidate"]["users"] > 20
     assert windows[6]["learned"] is not None
