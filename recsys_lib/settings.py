@@ -88,11 +88,11 @@ class TrainSettings(Section):
 
     ranks: int = Field(2, ge=1)
     threads_per_rank: int = Field(1, ge=1)
-    epochs: float = Field(4.0, gt=0)
-    increment_epochs: float = Field(2.0, gt=0)
+    epochs: float = Field(3.0, gt=0)
+    increment_epochs: float = Field(3.0, gt=0)
     batch_size: int = Field(128, ge=1, description="examples a step over all ranks")
     learning_rate: float = Field(2e-3, gt=0)
-    increment_learning_rate: float = Field(1e-3, gt=0)
+    increment_learning_rate: float = Field(3e-4, gt=0)
     optimizer: Literal["adam", "sgd"] = "adam"
     warmup: float = Field(0.05, ge=0, lt=1, description="share of steps with rising rate")
     clip_norm: float = Field(5.0, gt=0)
