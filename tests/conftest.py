@@ -1,0 +1,26 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from recsys_lib.adapters.lake import Lake
+from recsys_lib.adapters.spark import spark_session
+from recsys_lib.settings import SparkSettings
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[SparkSession]:
+    """One session for all tests: starting one takes longer than most of them."""
+    with spark_session(SparkSettings(master="local[2]", driver_memory="1g"), "tests") as session:
+        yield session
+
+
+@pytest.fixture
+def lake(spark: SparkSession, tmp_path: Path) -> Lake:
+    """An empty lake."""
+    return Lake(spark, str(tmp_path / "lake"))
