@@ -14,7 +14,7 @@ from typing import Any
 from delta.tables import DeltaTable as SparkTable
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from recsys_lib.adapters.commits import appended_files
@@ -116,7 +116,7 @@ class Lake:
         condition = None
         if newer is not None:
             condition = f"coalesce(new.`{newer}` >= old.`{newer}`, true)"
-        values = {f"`{c}`": f"new.`{c}`" for c in rows.columns}
+        values: dict[str, str | Column] = {f"`{c}`": f"new.`{c}`" for c in rows.columns}
         values = {**values, **{f"`{c}`": text for c, text in (set_ or {}).items()}}
         merge = (
             SparkTable.forPath(self.spark, self.path(table))
@@ -200,7 +200,7 @@ class Lake:
 
     def _log(self, table: str) -> DeltaTable | None:
         try:
-            return DeltaTable(self.path(table), without_files=True)
+            return DeltaTable(self.path(table))
         except TableNotFoundError:
             return None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from recsys_lib.expressions import check, identifier
@@ -28,7 +28,7 @@ def from_events(events: DataFrame, table: TableMapping, who: str) -> DataFrame:
     `who` is "item" or "user"; silver rows carry the attributes in the order of the mapping.
     """
     order = F.struct("time", "window", "order", "key")
-    latest = []
+    latest: list[Column] = []
     for position, name in enumerate(table.attributes):
         value = F.get(F.col(f"{who}_attributes"), F.lit(position))
         # max_by passes over rows whose order is null

@@ -56,7 +56,7 @@ def merge_catalog(
     A table of the shop is read again only when its file changed (`fingerprint`). Without one
     the attributes come from the silver events that were not looked at yet.
     """
-    written = {}
+    written: dict[str, bool] = {}
     tables: dict[str, TableMapping | None] = {"items": mapping.items, "users": mapping.users}
     for name, table in tables.items():
         if table is None:

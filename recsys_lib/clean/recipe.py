@@ -101,7 +101,7 @@ def _accepted(lake: Lake, fresh: Increment, mapping: Mapping) -> DataFrame | Non
     if not lake.exists("silver"):
         return None
     silver = lake.read("silver")
-    if mapping.id is None and fresh.first_window is not None:
+    if mapping.id is None and fresh.first_window is not None and fresh.last_window is not None:
         # Without an id of its own a row's key is its content, and that includes its window: only
         # files of these windows need to be looked at, so the cost does not grow with history.
         silver = silver.where(F.col("window").between(fresh.first_window, fresh.last_window))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from pyspark.sql import Column
 from pyspark.sql import functions as F
@@ -68,6 +69,10 @@ def future() -> Column:
     return F.col("time") > F.col("arrived") + F.expr("INTERVAL 1 DAY")
 
 
+def rejected_as(reason: str) -> Column:
+    return F.col("rejected") == reason
+
+
 def not_finite(name: str) -> Column:
     return F.isnan(name) | (F.abs(F.col(name)) == F.lit(float("inf")))
 
@@ -80,34 +85,34 @@ def _basic(mapping: Mapping, settings: CleanSettings) -> list[Rule]:
     timed = mapping.time.period is None
     return [
         Rule("unreadable", "the line does not parse with the log's columns", unreadable),
-        Rule("missing_user", "no user", lambda: missing("user")),
-        Rule("missing_item", "no item", lambda: missing("item")),
-        Rule("bad_time", "no time, or not in a readable form", lambda: bad_time(timed)),
+        Rule("missing_user", "no user", partial(missing, "user")),
+        Rule("missing_item", "no item", partial(missing, "item")),
+        Rule("bad_time", "no time, or not in a readable form", partial(bad_time, timed)),
         Rule(
             "too_early",
             f"before {settings.earliest}",
-            lambda: too_early(settings.earliest),
+            partial(too_early, settings.earliest),
         ),
         Rule("future", "more than a day after it arrived", future),
-        Rule("no_window", "the window column is empty", lambda: missing("window")),
+        Rule("no_window", "the window column is empty", partial(missing, "window")),
     ]
 
 
 def _rejects(mapping: Mapping) -> list[Rule]:
     return [
-        Rule(reason, f"mapping rejects: {text}", lambda r=reason: F.col("rejected") == r)
+        Rule(reason, f"mapping rejects: {text}", partial(rejected_as, reason))
         for reason, text in mapping.rejects.items()
     ]
 
 
 def _numbers(settings: CleanSettings) -> list[Rule]:
     found = [
-        Rule(f"not_finite_{name}", f"{name} is not finite", lambda n=name: not_finite(n))
+        Rule(f"not_finite_{name}", f"{name} is not finite", partial(not_finite, name))
         for name in ("value", "quantity")
     ]
     limits = (("value", settings.max_value), ("quantity", settings.max_quantity))
     for name, limit in limits:
         if limit is not None:
-            test = lambda n=name, top=limit: above(n, top)  # noqa: E731
-            found = [*found, Rule(f"max_{name}", f"{name} is beyond {limit}", test)]
+            rule = Rule(f"max_{name}", f"{name} is beyond {limit}", partial(above, name, limit))
+            found = [*found, rule]
     return found

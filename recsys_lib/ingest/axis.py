@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -34,7 +34,7 @@ class Axis:
     @staticmethod
     def from_json(text: str) -> Axis:
         found = json.loads(text)
-        start = datetime.fromisoformat(found["start"]) if found["start"] else None
+        start = _utc(datetime.fromisoformat(found["start"])) if found["start"] else None
         return Axis(start, found["days"])
 
 
@@ -56,7 +56,7 @@ def find_axis(rows: DataFrame, mapping: Mapping, earliest: str) -> Axis:
         return Axis(None, windows.days)
     if windows.start is not None:
         try:
-            return Axis(_naive(datetime.fromisoformat(windows.start)), windows.days)
+            return Axis(_utc(datetime.fromisoformat(windows.start)), windows.days)
         except ValueError:
             wanted = f"windows.start must be an ISO time, got {windows.start!r}"
             raise SettingsError(mapping.name, [wanted]) from None
@@ -105,16 +105,13 @@ def _counted(rows: DataFrame, mapping: Mapping) -> Column:
     return (F.lit(None) if text is None else column(text, rows)).cast(T.IntegerType())
 
 
-def _naive(time: datetime) -> datetime:
-    """UTC without a zone, as Spark hands times out under a UTC session."""
-    if time.tzinfo is None:
-        return time
-    return _from_seconds(time.timestamp())
+def _utc(time: datetime) -> datetime:
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 
 def _seconds(time: datetime) -> float:
-    return (time - datetime(1970, 1, 1)).total_seconds()
+    return (time - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()
 
 
 def _from_seconds(seconds: float) -> datetime:
-    return datetime(1970, 1, 1) + timedelta(seconds=seconds)
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)

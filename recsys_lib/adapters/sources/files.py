@@ -116,7 +116,7 @@ def _read_csv(spark: SparkSession, fs: AbstractFileSystem, files: list[str]) -> 
             groups.setdefault(header, []).append(file)
     if not groups:
         raise SourceError(f"{files[0]}: empty; a CSV log needs a header line")
-    parts = []
+    parts: list[DataFrame] = []
     for (separator, names), members in groups.items():
         fields = [T.StructField(name, T.StringType()) for name in (*names, CORRUPT)]
         reader = spark.read.schema(T.StructType(fields)).option("header", True)
@@ -152,7 +152,7 @@ def _header(fs: AbstractFileSystem, file: str) -> tuple[str, tuple[str, ...]] | 
     return separator, tuple(names)
 
 
-def _read_json(spark: SparkSession, fs: AbstractFileSystem, files: list[str]) -> DataFrame:
+def _read_json(spark: SparkSession, _: AbstractFileSystem, files: list[str]) -> DataFrame:
     reader = spark.read.option("primitivesAsString", True).option("mode", "PERMISSIVE")
     reader = reader.option("columnNameOfCorruptRecord", CORRUPT)
     schema = reader.json(files).schema

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from pyspark.sql import SparkSession
+
+from recsys_lib.adapters.sources.files import CORRUPT, fingerprint, read_log, readable
+from recsys_lib.errors import SourceError
+
+
+def test_csv_lines_that_do_not_fit_keep_their_text(spark: SparkSession, tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("user,item\n1,a\n2\n3,c,extra\n4,d\n")
+    rows = read_log(spark, str(tmp_path / "log.csv")).collect()
+    good = [(r["user"], r["item"]) for r in rows if r[CORRUPT] is None]
+    assert good == [("1", "a"), ("4", "d")]
+    assert sorted(r[CORRUPT] for r in rows if r[CORRUPT] is not None) == ["2", "3,c,extra"]
+
+
+def test_files_may_have_their_columns_in_any_order(spark: SparkSession, tmp_path: Path) -> None:
+    (tmp_path / "1.csv").write_text("user,item\n1,a\n")
+    (tmp_path / "2.csv").write_text("item;user\nb;2\n")
+    with gzip.open(tmp_path / "3.csv.gz", "wt") as packed:
+        packed.write("\ufeffuser,item\n3,c\n")
+    rows = read_log(spark, str(tmp_path)).select("user", "item").collect()
+    assert sorted(map(tuple, rows)) == [("1", "a"), ("2", "b"), ("3", "c")]
+
+
+def test_json_lines_that_do_not_parse_keep_their_text(spark: SparkSession, tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text('{"user": 12345, "item": "a"}\n{"user": 2, "it\n')
+    rows = read_log(spark, str(tmp_path / "log.jsonl")).collect()
+    assert [(r["user"], r["item"], r[CORRUPT]) for r in rows] == [
+        ("12345", "a", None),
+        (None, None, '{"user": 2, "it'),
+    ]
+
+
+def test_nanosecond_times_of_pandas_are_read_to_the_microsecond(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    times = pd.to_datetime(["2017-01-01 11:53:26.000001", None])
+    frame = pd.DataFrame({"t": times.astype("datetime64[ns]"), "n": [1, 2]})
+    frame.to_parquet(tmp_path / "log.parquet", version="2.6")
+    rows = read_log(spark, str(tmp_path / "log.parquet")).selectExpr("cast(t as string) AS t", "n")
+    assert [tuple(r) for r in rows.collect()] == [("2017-01-01 11:53:26.000001", 1), (None, 2)]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("log.parquet", b"PAR1 cut off", "not a readable Parquet file"),
+        ("log.csv", b"", "needs a header"),
+        ("log.csv", b"a,a\n1,2\n", "must differ"),
+        ("log.xlsx", b"x", "must end in"),
+        ("log.jsonl", b"not json\n", "no line is a JSON object"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(
+    spark: SparkSession, tmp_path: Path, name: str, content: bytes, says: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(SourceError, match=f"(?s){name}.*{says}"):
+        read_log(spark, str(tmp_path / name))
+
+
+def test_one_damaged_file_of_a_folder_stops_the_log(spark: SparkSession, tmp_path: Path) -> None:
+    pd.DataFrame({"n": [1]}).to_parquet(tmp_path / "1.parquet")
+    (tmp_path / "2.parquet").write_bytes((tmp_path / "1.parquet").read_bytes()[:-9])
+    with pytest.raises(SourceError, match=r"2.parquet is not a readable"):
+        read_log(spark, str(tmp_path))
+
+
+def test_a_gz_that_ends_early_is_named_when_it_is_met(spark: SparkSession, tmp_path: Path) -> None:
+    whole = gzip.compress(b"user,item\n" + b"".join(b"%d,%d\n" % (i, i * 7) for i in range(9999)))
+    (tmp_path / "log.csv.gz").write_bytes(whole[: len(whole) // 2])
+    rows = read_log(spark, str(tmp_path / "log.csv.gz"))
+    wanted = pytest.raises(SourceError, match=r"log.csv.gz cannot be read to its end")
+    with wanted, readable("the log"):
+        rows.toPandas()
+
+
+def test_what_is_not_there_is_named(spark: SparkSession, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="no such file or folder"):
+        read_log(spark, str(tmp_path / "gone.csv"))
+    with pytest.raises(SourceError, match="holds no CSV"):
+        read_log(spark, str(tmp_path))
+    with pytest.raises(SourceError, match="no installed package is named 'no_such'"):
+        read_log(spark, "package:no_such/log.csv")
+
+
+def test_a_fingerprint_changes_with_the_file(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("id\n1\n")
+    before = fingerprint(str(tmp_path / "t.csv"))
+    assert fingerprint(str(tmp_path / "t.csv")) == before
+    (tmp_path / "t.csv").write_text("id\n1\n2\n")
+    assert fingerprint(str(tmp_path / "t.csv")) != before

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pyspark.sql import DataFrame, SparkSession
+
+from recsys_lib.adapters.lake import Lake
+from recsys_lib.clean.recipe import clean_increment
+from recsys_lib.clean.split import split_valid
+from recsys_lib.errors import SettingsError
+from recsys_lib.ingest.bronze import SCHEMA
+from recsys_lib.mapping import Mapping
+from recsys_lib.settings import CleanSettings
+
+MAPPING = Mapping.model_validate(
+    {
+        "user": "u",
+        "item": "i",
+        "time": {"timestamp": "t"},
+        "rejects": {"gift": "i = 'g'"},
+        "windows": {"history": 1},
+    }
+)
+BRONZE = f"{SCHEMA}, arrived timestamp, batch bigint"
+ARRIVED = datetime(2020, 1, 10, tzinfo=UTC)
+GOOD: dict[str, Any] = {
+    "source": "shop",
+    "payload": "{}",
+    "user": "u",
+    "item": "i",
+    "type": "event",
+    "time": datetime(2020, 1, 5, tzinfo=UTC),
+    "window": 0,
+    "at": 0.5,
+    "arrived": ARRIVED,
+    "batch": 0,
+}
+
+
+def bronze(spark: SparkSession, *rows: dict[str, Any]) -> DataFrame:
+    schema = spark.createDataFrame([], BRONZE).schema
+    told = [{"key": f"k{n}", **GOOD, **row} for n, row in enumerate(rows)]
+    return spark.createDataFrame([tuple(r.get(n) for n in schema.names) for r in told], schema)
+
+
+@pytest.mark.parametrize(
+    ("row", "rule"),
+    [
+        ({"rejected": "unreadable", "user": None}, "unreadable"),
+        ({"user": None, "item": None}, "missing_user"),
+        ({"item": None}, "missing_item"),
+        ({"time": None, "window": None}, "bad_time"),
+        ({"time": datetime(1980, 1, 1, tzinfo=UTC), "window": None}, "too_early"),
+        ({"time": ARRIVED + timedelta(days=2), "window": None}, "future"),
+        ({"window": None}, "no_window"),
+        ({"rejected": "gift"}, "gift"),
+        ({"value": float("nan")}, "not_finite_value"),
+        ({"quantity": float("-inf")}, "not_finite_quantity"),
+        ({"value": 101.0}, "max_value"),
+        ({"quantity": -11.0}, "max_quantity"),
+        ({"value": 99.0, "time": ARRIVED + timedelta(hours=23)}, None),
+    ],
+)
+def test_a_row_is_turned_away_by_the_first_rule_it_breaks(
+    spark: SparkSession, row: dict[str, Any], rule: str | None
+) -> None:
+    limits = CleanSettings(max_value=100, max_quantity=10)
+    split = split_valid(bronze(spark, row), MAPPING, limits)
+    assert [r["rule"] for r in split.rejected.collect()] == ([rule] if rule else [])
+    assert split.valid.count() == (0 if rule else 1)
+    assert all(r["reason"] for r in split.rejected.collect())
+
+
+def test_a_rule_can_be_off_unless_rows_could_not_be_placed_without_it(spark: SparkSession) -> None:
+    rows = bronze(spark, {"rejected": "gift"})
+    assert split_valid(rows, MAPPING, CleanSettings(off=("gift",))).valid.count() == 1
+    with pytest.raises(SettingsError, match=r"(?s)no rule 'gfit'.*'bad_time' cannot be off"):
+        split_valid(rows, MAPPING, CleanSettings(off=("gfit", "bad_time")))
+
+
+def test_of_rows_with_one_key_the_earliest_is_kept(spark: SparkSession) -> None:
+    late, early = (
+        {"time": datetime(2020, 1, 7, tzinfo=UTC)},
+        {"time": datetime(2020, 1, 6, tzinfo=UTC)},
+    )
+    rows = bronze(spark, {"key": "k", **late}, {"key": "k", **early}, {"key": "other"})
+    split = split_valid(rows, MAPPING, CleanSettings())
+    days = split.valid.selectExpr("key", "day(time) AS day").collect()
+    assert dict(map(tuple, days)) == {"k": 6, "other": 5}
+    assert [(r["key"], r["rule"]) for r in split.rejected.collect()] == [("k", "duplicate")]
+
+
+def test_a_key_that_is_in_silver_is_turned_away(spark: SparkSession) -> None:
+    silver = spark.createDataFrame([("k0",)], "key string")
+    split = split_valid(bronze(spark, {}, {}), MAPPING, CleanSettings(), silver)
+    assert [r["key"] for r in split.valid.collect()] == ["k1"]
+    assert [r["rule"] for r in split.rejected.collect()] == ["duplicate"]
+
+
+def arrive(lake: Lake, version: int, *rows: dict[str, Any]) -> None:
+    lake.append_once("bronze", bronze(lake.spark, *rows), app="test", version=version)
+
+
+def test_every_bronze_row_is_in_silver_or_in_quarantine(lake: Lake) -> None:
+    arrive(lake, 0, {}, {"user": None}, {"key": "k0"})
+    counts = clean_increment(lake, 4, MAPPING, CleanSettings())
+    by_rule = {"duplicate": 1, "missing_user": 1}
+    assert counts == {"rows": 3, "silver": 1, "quarantine": 2, "by_rule": by_rule}
+    assert clean_increment(lake, 4, MAPPING, CleanSettings()) == counts, "from the ledger"
+    arrive(lake, 1, {}, {})
+    assert clean_increment(lake, 5, MAPPING, CleanSettings())["by_rule"] == {"duplicate": 1}
+    assert (lake.read("silver").count(), lake.read("quarantine").count()) == (2, 3)
+
+
+def test_killed_between_quarantine_and_silver_the_same_rows_come_out(lake: Lake) -> None:
+    class KilledError(Exception):
+        pass
+
+    arrive(lake, 0, {}, {"user": None}, {"key": "k0"})
+    append = lake.append_once
+
+    def dying(table: str, rows: DataFrame, **told: Any) -> bool:
+        if table == "silver":
+            raise KilledError
+        return append(table, rows, **told)
+
+    lake.append_once = dying  # type: ignore[method-assign, assignment]
+    with pytest.raises(KilledError):
+        clean_increment(lake, 4, MAPPING, CleanSettings())
+    lake.append_once = append  # type: ignore[method-assign]
+    arrive(lake, 1, {"key": "k0"})
+    counts = clean_increment(lake, 4, MAPPING, CleanSettings())
+    assert (counts["rows"], counts["silver"], counts["quarantine"]) == (3, 1, 2)
+    assert clean_increment(lake, 5, MAPPING, CleanSettings())["by_rule"] == {"duplicate": 1}
+
+
+def test_killed_before_the_ledger_nothing_is_written_twice(lake: Lake) -> None:
+    arrive(lake, 0, {}, {"user": None})
+    mark, lake.mark_read = lake.mark_read, lambda *_, **__: None  # type: ignore[method-assign]
+    clean_increment(lake, 4, MAPPING, CleanSettings())
+    lake.mark_read = mark  # type: ignore[method-assign]
+    counts = clean_increment(lake, 4, MAPPING, CleanSettings())
+    assert (counts["silver"], counts["quarantine"]) == (1, 1)
+    assert (lake.read("silver").count(), lake.read("quarantine").count()) == (1, 1)
+
+
+def test_nothing_landed_is_no_error(lake: Lake) -> None:
+    assert clean_increment(lake, 4, MAPPING, CleanSettings())["rows"] == 0
+
+
+ROW = st.fixed_dictionaries(
+    {
+        "key": st.sampled_from(["a", "b", "c"]),
+        "user": st.sampled_from(["u", None]),
+        "value": st.sampled_from([1.0, float("nan"), None]),
+        "rejected": st.sampled_from([None, "gift", "unreadable"]),
+        "window": st.sampled_from([0, None]),
+    }
+)
+
+
+@given(rows=st.lists(ROW, min_size=1, max_size=8), known=st.sets(st.sampled_from(["a", "b"])))
+@settings(
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_no_row_is_lost_or_doubled(
+    spark: SparkSession, rows: list[dict[str, Any]], known: set[str]
+) -> None:
+    silver = spark.createDataFrame([(k,) for k in sorted(known)], "key string")
+    split = split_valid(bronze(spark, *rows), MAPPING, CleanSettings(), silver)
+    keys = [r["key"] for r in split.valid.select("key").collect()]
+    assert len(keys) + split.rejected.count() == len(rows)
+    assert len(keys) == len(set(keys))
+    assert not known & set(keys)

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+
+from recsys_lib.adapters.lake import Lake
+from recsys_lib.features.recipe import prepare_window
+from recsys_lib.features.vocabulary import SCHEMA, encode, grow
+from recsys_lib.mapping import Mapping
+from recsys_lib.settings import FeatureSettings
+
+MAPPING = Mapping.model_validate(
+    {
+        "user": "u",
+        "item": "i",
+        "time": {"timestamp": "t"},
+        "windows": {"history": 1},
+        "targets": ["buy"],
+        "items": {"path": "x", "id": "i", "attributes": {"color": "c", "size": "s"}},
+        "users": {"path": "y", "id": "u", "attributes": {"age": "a"}},
+    }
+)
+PLAIN = Mapping.model_validate(
+    {"user": "u", "item": "i", "time": {"period": "p"}, "windows": {"history": 1}}
+)
+SILVER = (
+    "key string, user string, item string, type string, time timestamp, `order` bigint, "
+    "value double, `window` int, at double"
+)
+SEEN = "kind string, id string, first_time timestamp, first_window int"
+START = datetime(2020, 1, 1, tzinfo=UTC)
+
+
+def arrive(lake: Lake, version: int, *told: tuple[Any, ...]) -> None:
+    """Rows of (user, item, type, hour, value); a week is 168 hours."""
+    rows = [
+        (f"{version}-{n}", u, i, kind, START + timedelta(hours=h), None, v, h // 168, h / 168)
+        for n, (u, i, kind, h, v) in enumerate(told)
+    ]
+    frame = lake.spark.createDataFrame(rows, SILVER)
+    lake.append_once("silver", frame, app="test", version=version)
+
+
+def rows_of(frame: DataFrame, *columns: str) -> list[tuple[Any, ...]]:
+    return sorted(tuple(row) for row in frame.select(*columns).collect())
+
+
+@pytest.fixture
+def shop(lake: Lake) -> Lake:
+    """Two weeks of history; item c and user v are not in the catalogue."""
+    spark = lake.spark
+    items = spark.createDataFrame(
+        [("a", "red", None), ("b", "blue", "L"), ("z", "pink", "XL")],
+        "id string, color string, size string",
+    )
+    users = spark.createDataFrame([("u", "old"), ("q", "young")], "id string, age string")
+    lake.merge_once("items", items, on=["id"], app="t", version=0)
+    lake.merge_once("users", users, on=["id"], app="t", version=0)
+    arrive(
+        lake,
+        0,
+        ("u", "b", "buy", 0, 2.0),
+        ("u", "a", "view", 200, None),
+        ("v", "b", "buy", 1, 4.0),
+        ("u", "c", "buy", 3, 1.0),
+    )
+    return lake
+
+
+def test_a_window_becomes_vocabulary_counts_sequences_and_histories(shop: Lake) -> None:
+    counts = prepare_window(shop, 1, MAPPING, FeatureSettings())
+    assert counts == {"events": 4, "users": 2, "known_users": 0, "new_items": 3, "new_users": 2}
+    assert rows_of(shop.read("vocabulary"), "kind", "index", "id") == [
+        ("item", 1, "b"),
+        ("item", 2, "c"),
+        ("item", 3, "a"),
+        ("item.color", 1, "blue"),
+        ("item.color", 2, "red"),
+        ("item.size", 1, "L"),
+        ("type", 1, "buy"),
+        ("type", 2, "view"),
+        ("user", 1, "u"),
+        ("user", 2, "v"),
+        ("user.age", 1, "old"),
+    ]
+    assert rows_of(shop.read("item_features"), "index", "attributes", "window") == [
+        (1, [1, 1], 1),
+        (2, [0, 0], 1),
+        (3, [2, 0], 1),
+    ]
+    assert rows_of(shop.read("item_counts"), "window", "index", "events", "users", "value") == [
+        (0, 1, 2, 2, 3.0),
+        (0, 2, 1, 1, 1.0),
+    ]
+    found = rows_of(
+        shop.read("sequences"), "user", "window", "items", "types", "values", "known", "profile"
+    )
+    assert found == [
+        ("u", 1, [1, 2, 3], [1, 1, 2], [2.0, 1.0, 0.0], 0, [1]),
+        ("v", 1, [1], [1], [4.0], 0, [0]),
+    ]
+    (at,) = shop.read("sequences").where("user = 'u'").select("at").collect()[0]
+    assert at == pytest.approx([0.0, 3 / 168, 200 / 168])
+
+
+def test_the_next_window_starts_from_what_is_known(shop: Lake) -> None:
+    prepare_window(shop, 1, MAPPING, FeatureSettings())
+    arrive(shop, 1, ("u", "d", "buy", 400, 1.0), ("w", "a", "buy", 401, 1.0))
+    counts = prepare_window(shop, 2, MAPPING, FeatureSettings())
+    assert counts == {"events": 2, "users": 2, "known_users": 1, "new_items": 1, "new_users": 1}
+    mine = shop.read("sequences").where("window = 2")
+    assert rows_of(mine, "user", "items", "known") == [("u", [1, 2, 3, 4], 3), ("w", [3], 0)]
+    assert rows_of(shop.read("histories"), "user", "items") == [
+        ("u", [1, 2, 3, 4]),
+        ("v", [1]),
+        ("w", [3]),
+    ]
+
+
+def test_preparing_twice_writes_once(shop: Lake) -> None:
+    first = prepare_window(shop, 1, MAPPING, FeatureSettings())
+    tables = ("vocabulary", "item_features", "item_counts", "sequences", "histories")
+    before = {name: shop.version(name) for name in tables}
+    assert prepare_window(shop, 1, MAPPING, FeatureSettings()) == first
+    assert {name: shop.version(name) for name in tables} == before
+
+
+@pytest.mark.parametrize("victim", ["item_counts", "sequences", "histories"])
+def test_killed_anywhere_the_same_tables_come_out(shop: Lake, victim: str) -> None:
+    class KilledError(Exception):
+        pass
+
+    append, merge = shop.append_once, shop.merge_once
+
+    def dying(write: Any) -> Any:
+        def once(table: str, rows: DataFrame, **told: Any) -> bool:
+            if table == victim:
+                raise KilledError
+            return bool(write(table, rows, **told))
+
+        return once
+
+    shop.append_once, shop.merge_once = dying(append), dying(merge)  # type: ignore[method-assign]
+    with pytest.raises(KilledError):
+        prepare_window(shop, 1, MAPPING, FeatureSettings())
+    shop.append_once, shop.merge_once = append, merge  # type: ignore[method-assign]
+    prepare_window(shop, 1, MAPPING, FeatureSettings())
+    assert rows_of(shop.read("sequences"), "user", "items") == [("u", [1, 2, 3]), ("v", [1])]
+    assert rows_of(shop.read("histories"), "user", "items") == [("u", [1, 2, 3]), ("v", [1])]
+    assert shop.read("vocabulary").count() == 11
+    assert shop.read("item_counts").count() == 2
+
+
+def test_only_the_last_events_are_kept(shop: Lake) -> None:
+    short = FeatureSettings(max_history=2)
+    prepare_window(shop, 1, MAPPING, short)
+    arrive(shop, 1, ("u", "b", "buy", 400, 1.0))
+    prepare_window(shop, 2, MAPPING, short)
+    mine = shop.read("sequences").where("window = 2")
+    assert rows_of(mine, "items", "known") == [([2, 3, 1], 2)]
+    assert rows_of(shop.read("histories").where("user = 'u'"), "items") == [([3, 1],)]
+
+
+def test_periods_without_times_are_ordered_by_order(lake: Lake) -> None:
+    rows = [("k2", "s", "x", 2), ("k1", "s", "y", 1), ("k3", "s", "x", 3)]
+    silver = lake.spark.createDataFrame(
+        rows, "key string, user string, item string, `order` bigint"
+    )
+    silver = silver.selectExpr(
+        "*", "'view' AS type", "CAST(null AS timestamp) AS time", "CAST(null AS double) AS value",
+        "5 AS window", "5D AS at",
+    )  # fmt: skip
+    lake.append_once("silver", silver, app="test", version=0)
+    prepare_window(lake, 5, PLAIN, FeatureSettings())
+    (row,) = lake.read("sequences").collect()
+    x, y = 1, 2  # of one window: by id
+    assert (row["items"], row["at"], row["profile"]) == ([y, x, x], [5.0] * 3, [])
+
+
+def test_an_empty_window_writes_nothing(lake: Lake) -> None:
+    assert prepare_window(lake, 3, PLAIN, FeatureSettings())["events"] == 0
+    lake.append_once("silver", lake.spark.createDataFrame([], SILVER), app="test", version=0)
+    assert prepare_window(lake, 3, PLAIN, FeatureSettings())["users"] == 0
+    assert not lake.exists("sequences")
+
+
+def test_indices_are_dense_and_never_change(spark: SparkSession) -> None:
+    none = spark.createDataFrame([], SCHEMA)
+    first = [("item", "b", START, 0), ("item", "a", START, 0), ("type", "x", None, None)]
+    words = grow(spark.createDataFrame(first, SEEN), none, 0)
+    assert rows_of(words, "kind", "id", "index") == [
+        ("item", "a", 1),
+        ("item", "b", 2),
+        ("type", "x", 1),
+    ]
+    again = [
+        ("item", "b", START, 0),
+        ("item", "0", START, 0),
+        ("item", "c", START - timedelta(1), 0),
+    ]
+    new = grow(spark.createDataFrame(again, SEEN), words, 1)
+    assert rows_of(new, "kind", "id", "index", "window") == [
+        ("item", "0", 4, 1),
+        ("item", "c", 3, 1),
+    ]
+
+
+def test_unknown_attribute_values_are_zero(spark: SparkSession) -> None:
+    words = spark.createDataFrame([("item.c", "red", 7, 0)], SCHEMA)
+    rows = spark.createDataFrame([("a", "red"), ("b", "new"), ("c", None)], "id string, c string")
+    assert rows_of(encode(rows, words, "item", ["c"], "codes"), "id", "codes") == [
+        ("a", [7]),
+        ("b", [0]),
+        ("c", [0]),
+    ]
