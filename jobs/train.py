@@ -144,7 +144,10 @@ def main(argv: list[str]) -> None:
                 raise TrackingError("there must be ingested windows to learn; run jobs/ingest.py")
             window = context.lake.read("sequences").agg(F.max("window")).collect()[0][0]
         version = train(context, window)
-        print(version or f"window {window}: nothing to learn")
+        if version is None:
+            print(f"window {window}: nothing to learn")
+        else:
+            print(f"{version.uri} has learned up to window {version.learned}")
 
 
 if __name__ == "__main__":

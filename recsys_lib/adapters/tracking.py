@@ -270,8 +270,13 @@ class Tracking:
 
     def _mlmodel(self, run_id: str) -> str:
         """The MLmodel file: `mlflow.pyfunc.load_model` finds the loader in the model room."""
-        from mlflow.models import Model
+        from mlflow.models import Model, ModelSignature
+        from mlflow.types.schema import DataType, ParamSchema, ParamSpec
 
-        model = Model(artifact_path=ARTIFACT, run_id=run_id)
+        # MLflow drops the params of predict that no signature names.
+        k = ParamSpec("k", DataType.long, 20)
+        exclude = ParamSpec("exclude_seen", DataType.boolean, False)
+        signature = ModelSignature(params=ParamSchema([k, exclude]))
+        model = Model(artifact_path=ARTIFACT, run_id=run_id, signature=signature)
         self._mlflow.pyfunc.add_to_model(model, loader_module=LOADER)
         return str(model.to_yaml())

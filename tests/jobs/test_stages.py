@@ -43,7 +43,7 @@ def staged(made_shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Staged:
 
 def test_stages_one_by_one_give_a_champion_and_slates(staged: Staged) -> None:
     champion = tables.client(staged.out).get_model_version_by_alias("alluvium", "champion")
-    assert (champion.version, champion.tags["window"]) == ("1", "3")
+    assert (int(champion.version), champion.tags["window"]) == (1, "3")
     users = {row["user"] for row in tables.rows(staged.out, "histories")}
     slates = tables.rows(staged.out, "recommendations")
     assert {row["user"] for row in slates} == users
@@ -53,7 +53,7 @@ def test_stages_one_by_one_give_a_champion_and_slates(staged: Staged) -> None:
 def test_each_stage_says_what_it_did(staged: Staged) -> None:
     assert "window 3" in staged.said["ingest"].out
     assert "window 4" in staged.said["ingest"].out
-    assert "version=1" in staged.said["train"].out
+    assert "models:/alluvium/1 has learned up to window 3" in staged.said["train"].out
     assert "ndcg@10" in staged.said["evaluate"].out
     assert "champion already" in staged.said["promote"].out
     assert "recommendations" in staged.said["recommend"].out
