@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 from jobs.context import Context, log, opened, parser, run
 from jobs.shop import catalog_reader, sequence_rows
 from recsys_lib.adapters.ranks import run_on_ranks
-from recsys_lib.errors import TrackingError
+from recsys_lib.errors import SourceError, TrackingError
 from recsys_lib.evaluate.gate import judge
 from recsys_lib.increment.plan import lesson_windows
 from recsys_lib.train.lesson import Lesson
@@ -69,6 +69,7 @@ def _lesson(context: Context, window: int) -> Lesson | None:
     inside = rows.where(F.col("window").between(*windows))
     if inside.isEmpty():
         return None
+    _check_targets(context)
     earlier = None if champion is None else (-(2**31), windows[0] - 1)
     reader = catalog_reader(context, window + 1, settings.features.count_windows)
     return Lesson(
@@ -95,6 +96,19 @@ def _lesson(context: Context, window: int) -> Lesson | None:
             "settings": settings.model_dump(mode="json", exclude={"run": {"out"}}),
         },
     )
+
+
+def _check_targets(context: Context) -> None:
+    """Before ranks are started for nothing."""
+    targets = set(context.mapping.targets)
+    words = context.lake.read("vocabulary").where(F.col("kind") == "type").select("id")
+    types = sorted(row["id"] for row in words.limit(1000).collect())
+    if targets and not targets & set(types):
+        raise SourceError(
+            f"{context.mapping.name}: targets must be event types of the log, got "
+            f"{sorted(targets)}, but it has {types[:10]}; correct targets or type in the mapping "
+            "and start with another --out"
+        )
 
 
 def _axis(context: Context) -> str:

@@ -10,6 +10,8 @@ from tests.jobs import tables
 from tests.jobs.conftest import Finished, Shop
 from tests.jobs.launch import Job, run
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True)
 class Disturbed:

@@ -11,6 +11,8 @@ from tests.jobs import tables
 from tests.jobs.conftest import Finished
 from tests.jobs.launch import run
 
+pytestmark = pytest.mark.slow
+
 SCORERS = {"candidate", "champion", "stale", "popularity", "personal_frequency"}
 METRICS = {f"{name}@{k}" for name in ("precision", "recall", "f1", "ndcg", "hit") for k in (10, 20)}
 

@@ -13,6 +13,8 @@ from tests.jobs import tables
 from tests.jobs.conftest import Finished, Shop
 from tests.jobs.launch import Ended, run
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True)
 class Staged:
