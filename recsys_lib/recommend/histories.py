@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,10 @@ class Clock:
         """From a bundle's lineage."""
         axis, time = json.loads(lineage.get("axis") or "{}"), lineage.get("time") or {}
         start = axis.get("start")
-        seconds = float(np.datetime64(start, "us").astype("int64")) / 1e6 if start else None
+        seconds = None
+        if start:
+            moment = datetime.fromisoformat(start)
+            seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
         return cls(
             seconds, axis.get("days", 1.0), time.get("unit", "s"), time.get("period") is not None
         )
