@@ -33,14 +33,15 @@ def share(rows: SequenceRows, rank: int, ranks: int, epoch: int = 0) -> list[int
 
 
 @pytest.mark.parametrize("files", [1, 2, 3, 4])
+@pytest.mark.parametrize("ranks", [2, 3])
 @pytest.mark.parametrize("epoch", [0, 1])
 def test_ranks_share_the_rows_of_an_epoch_without_overlap(
-    tmp_path: Path, files: int, epoch: int
+    tmp_path: Path, files: int, ranks: int, epoch: int
 ) -> None:
     rows = a_shop(tmp_path, files).rows(batch_rows=2)
-    shares = [share(rows, rank, 2, epoch) for rank in range(2)]
-    assert sorted(shares[0] + shares[1]) == list(range(1, 13))
-    assert {len(part) for part in shares} == {6}
+    shares = [share(rows, rank, ranks, epoch) for rank in range(ranks)]
+    assert sorted(item for part in shares for item in part) == list(range(1, 13))
+    assert min(len(part) for part in shares) >= 3
 
 
 def test_one_rank_reads_everything(tmp_path: Path) -> None:
