@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from recsys_lib.errors import RanksError
 from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.histories import Histories, Targets
 from recsys_lib.model.inputs import inputs
@@ -51,8 +52,10 @@ class Feed:
         epoch = 0
         while True:
             random = np.random.default_rng([self.seed, epoch])
+            found = 0
             for rows in reader(epoch):
                 histories, targets = self.examples(rows)
+                found += len(histories)
                 order = random.permutation(len(histories))
                 for start in range(0, len(order), size):
                     chosen = order[start : start + size]
@@ -61,6 +64,10 @@ class Feed:
                         whole, rest = _split(_joined(held), size)
                         held = [rest] if len(rest[0]) else []
                         yield whole
+            if not found:
+                raise RanksError(
+                    "the rows to learn from must hold an example, got none; learn more windows"
+                )
             epoch += 1
 
     def examples(self, rows: pa.RecordBatch) -> tuple[Histories, Targets]:

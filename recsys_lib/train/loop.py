@@ -256,7 +256,7 @@ def _progress(lesson: Lesson, steps: int) -> Callable[[int, float], None]:
 
 
 def _check_equal_on_all_ranks(arrays: dict[str, np.ndarray]) -> None:
-    """Weights and masks must be the same everywhere, or the saved model is one rank's opinion."""
+    """Zeros must be at the same places everywhere, or the saved masks are one rank's opinion."""
     digest = hashlib.sha256()
     for name in sorted(arrays):
         digest.update((arrays[name] != 0).tobytes())
