@@ -1,6 +1,7 @@
 """Alluvium keeps a recommender model fresh. The rooms, in the order in which data meets them:
 
 settings    conf/*.yaml and mappings -> frozen typed settings, every fault in one error
+tables      what a room may ask of the lake; expressions: mapping text -> columns
 adapters    the only code that knows Spark sessions, Delta, MLflow and Horovod launching
 ingest      raw records -> bronze rows with stable keys and parsed columns
 clean       bronze -> silver, or quarantine with a rule and a reason

@@ -4,44 +4,13 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from typing import Any, Protocol
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_lib.catalog.attributes import from_events, from_table
 from recsys_lib.mapping import Mapping, TableMapping
-from recsys_lib.types import Increment
-
-
-class Lake(Protocol):
-    """See `recsys_lib.adapters.lake.Lake`."""
-
-    ledger: Any
-
-    def exists(self, table: str) -> bool: ...
-
-    def read(self, table: str | Increment, version: int | None = None) -> DataFrame: ...
-
-    def done(self, table: str, app: str, version: int) -> bool: ...
-
-    def merge_once(
-        self,
-        table: str,
-        rows: DataFrame,
-        *,
-        on: list[str],
-        app: str,
-        version: int,
-        newer: str | None = None,
-        set_: dict[str, str] | None = None,
-    ) -> bool: ...
-
-    def next_increment(self, table: str, reader: str) -> Increment | None: ...
-
-    def mark_read(
-        self, increment: Increment, reader: str, *, window: int | None = None
-    ) -> None: ...
+from recsys_lib.tables import Lake
 
 
 def merge_catalog(

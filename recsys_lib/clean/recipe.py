@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -11,34 +11,10 @@ from recsys_lib.clean.split import check_rows, repeated_keys, split_checked
 from recsys_lib.errors import LakeError
 from recsys_lib.mapping import Mapping
 from recsys_lib.settings import CleanSettings
+from recsys_lib.tables import Lake
 from recsys_lib.types import Increment
 
 READER = "clean"
-
-
-class Lake(Protocol):
-    """See `recsys_lib.adapters.lake.Lake`."""
-
-    ledger: Any
-
-    def exists(self, table: str) -> bool: ...
-
-    def read(self, table: str | Increment, version: int | None = None) -> DataFrame: ...
-
-    def append_once(self, table: str, rows: DataFrame, *, app: str, version: int) -> bool: ...
-
-    def done(self, table: str, app: str, version: int) -> bool: ...
-
-    def next_increment(self, table: str, reader: str) -> Increment | None: ...
-
-    def mark_read(
-        self,
-        increment: Increment,
-        reader: str,
-        *,
-        window: int | None = None,
-        counts: dict[str, Any] | None = None,
-    ) -> None: ...
 
 
 def clean_increment(

@@ -2,56 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_lib.features import counts, sequences, vocabulary
 from recsys_lib.mapping import Mapping, TableMapping
 from recsys_lib.settings import FeatureSettings
-from recsys_lib.types import Increment
+from recsys_lib.tables import Lake
 
 READER = "features"
 EVENT = ("key", "user", "item", "type", "time", "order", "value", "window", "at")
-
-
-class Lake(Protocol):
-    """See `recsys_lib.adapters.lake.Lake`."""
-
-    ledger: Any
-    spark: SparkSession
-
-    def exists(self, table: str) -> bool: ...
-
-    def read(self, table: str | Increment, version: int | None = None) -> DataFrame: ...
-
-    def done(self, table: str, app: str, version: int) -> bool: ...
-
-    def append_once(
-        self,
-        table: str,
-        rows: DataFrame,
-        *,
-        app: str,
-        version: int,
-        partition_by: tuple[str, ...] = (),
-    ) -> bool: ...
-
-    def merge_once(
-        self, table: str, rows: DataFrame, *, on: list[str], app: str, version: int
-    ) -> bool: ...
-
-    def next_increment(self, table: str, reader: str) -> Increment | None: ...
-
-    def mark_read(
-        self,
-        increment: Increment,
-        reader: str,
-        *,
-        window: int | None = None,
-        counts: dict[str, Any] | None = None,
-    ) -> None: ...
 
 
 def prepare_window(

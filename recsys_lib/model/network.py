@@ -12,9 +12,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
-
 from recsys_lib.model.inputs import COPY_FEATURES, USER_FEATURES
 from recsys_lib.model.stats import FEATURES as STATS
 from recsys_lib.model.tensorflow import keras, tf
@@ -284,27 +281,3 @@ class Network:
         """Log odds [B] that the next item is one of the user's own; never without any."""
         logit = self._apply("gate", context, training)[:, 0]
         return tf.where(x["copy_items"][:, 0] > 0, logit, HIDDEN)
-
-
-def named_arrays(network: Network) -> dict[str, NDArray[np.float32]]:
-    """Values of all trainable variables; masked weights are zero, as a stripped model has them."""
-    arrays = {}
-    for name, layer in network.layers.items():
-        masks = {}
-        for variable in layer.non_trainable_variables:
-            tail = variable.name.split("/")[-1].split(":")[0]
-            if tail.startswith("mask"):
-                masks[layer.pruning_vars[0][0].name] = variable
-        for variable in layer.trainable_variables:
-            tail = variable.name.split("/")[-1].split(":")[0]
-            value = variable.numpy()
-            if variable.name in masks:
-                value = value * masks[variable.name].numpy()
-            arrays[f"{name}/{tail}"] = value
-    return arrays
-
-
-def load_arrays(network: Network, arrays: dict[str, NDArray[np.float32]]) -> None:
-    """Set every variable; shapes must fit (grow the arrays first)."""
-    for name, variable in network.variables().items():
-        variable.assign(arrays[name])

@@ -12,8 +12,9 @@ from recsys_lib.model.bundle import Bundle
 from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.histories import Floats, Histories, Ints
 from recsys_lib.model.inputs import inputs
-from recsys_lib.model.network import HIDDEN, Network, Spec, load_arrays
+from recsys_lib.model.network import HIDDEN, Network, Spec
 from recsys_lib.model.tensorflow import tf
+from recsys_lib.model.weights import load_arrays
 
 
 def spec_of(values: dict[str, Any]) -> Spec:

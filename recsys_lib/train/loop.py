@@ -19,9 +19,10 @@ import pyarrow as pa
 from recsys_lib.errors import RanksError
 from recsys_lib.model.bundle import Bundle
 from recsys_lib.model.catalog import Catalog
-from recsys_lib.model.network import Network, load_arrays, named_arrays
+from recsys_lib.model.network import Network
 from recsys_lib.model.scorer import spec_of
 from recsys_lib.model.tensorflow import tf
+from recsys_lib.model.weights import load_arrays, named_arrays
 from recsys_lib.train.feed import Batch, Feed, Reader
 from recsys_lib.train.lesson import Lesson
 from recsys_lib.train.loss import mixture_loss

@@ -5,7 +5,8 @@ import pytest
 import tensorflow as tf
 
 from recsys_lib.compress.prune import DENSE, MagnitudePruner
-from recsys_lib.model.network import Network, named_arrays
+from recsys_lib.model.network import Network
+from recsys_lib.model.weights import named_arrays
 from recsys_lib.settings import PruneSettings
 from tests.model.tiny import catalog_of, spec_for
 

@@ -9,8 +9,9 @@ import tensorflow as tf
 
 from recsys_lib.model.histories import Histories
 from recsys_lib.model.inputs import inputs
-from recsys_lib.model.network import HIDDEN, Network, load_arrays, named_arrays
+from recsys_lib.model.network import HIDDEN, Network
 from recsys_lib.model.stats import FEATURES as STATS
+from recsys_lib.model.weights import load_arrays, named_arrays
 from tests.model.tiny import Event, catalog_of, histories_of, shaken, spec_for
 
 SHOP = catalog_of(attributes=[[0], [1], [1], [2], [2], [2]], profile=(2,))

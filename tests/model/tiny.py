@@ -14,8 +14,9 @@ import tensorflow as tf
 from recsys_lib.model.bundle import Bundle
 from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.histories import Histories
-from recsys_lib.model.network import Network, Spec, named_arrays
+from recsys_lib.model.network import Network, Spec
 from recsys_lib.model.stats import item_stats
+from recsys_lib.model.weights import named_arrays
 
 Event = tuple[int, float]
 """(item, at)"""

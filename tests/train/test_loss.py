@@ -9,9 +9,10 @@ import tensorflow as tf
 from recsys_lib.model.bundle import Bundle
 from recsys_lib.model.histories import Histories, Targets
 from recsys_lib.model.inputs import inputs
-from recsys_lib.model.network import Network, load_arrays
+from recsys_lib.model.network import Network
 from recsys_lib.model.requests import select
 from recsys_lib.model.scorer import ModelScorer, spec_of
+from recsys_lib.model.weights import load_arrays
 from recsys_lib.settings import ModelSettings, TrainSettings
 from recsys_lib.train.feed import Batch, Feed
 from recsys_lib.train.loss import mixture_loss
