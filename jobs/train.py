@@ -34,7 +34,7 @@ def train(context: Context, window: int) -> ModelVersion | None:
             lesson,
             ranks=settings.ranks,
             threads=settings.threads_per_rank,
-            timeout=settings.timeout_seconds,
+            timeout=settings.start_seconds,
             log=str(context.out / "ranks.log"),
             progress=f"{lesson.folder}.progress" if context.settings.run.progress else None,
             label=f"window {window}: training",

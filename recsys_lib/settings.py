@@ -43,7 +43,6 @@ class LakeSettings(Section):
     """Delta tables. `root` null means `run.out`/lake."""
 
     root: str | None = None
-    target_file_mb: int = Field(128, ge=1)
 
 
 class IngestSettings(Section):
@@ -100,10 +99,7 @@ class TrainSettings(Section):
     full_softmax_items: int = Field(8000, ge=0, description="at or below: no sampling")
     max_targets: int = Field(64, ge=1, description="targets of one example that are learned")
     rehearsal: float = Field(1.0, ge=0, description="old examples mixed in, per new example")
-    checkpoint_seconds: float = Field(30.0, gt=0)
-    timeout_seconds: float = Field(3600.0, gt=0)
-    stall_seconds: float = Field(300.0, gt=0, description="no step for so long: ranks are lost")
-    restarts: int = Field(2, ge=0)
+    start_seconds: float = Field(600.0, gt=0, description="ranks must have started by then")
 
 
 class PruneSettings(Section):

@@ -6,9 +6,11 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
@@ -29,7 +31,7 @@ def run_on_ranks(
     """`function(argument)` on every rank; the first rank's result.
 
     Ranks print to `log`. `progress` names the file in which the first rank keeps its step.
-    Raises RanksError when a rank fails or the ranks do not finish in `timeout` seconds.
+    Raises RanksError when a rank fails, or not all ranks have started in `timeout` seconds.
     """
     import recsys_lib.model.tensorflow  # noqa: F401  (first and quietly; Horovod imports it too)
 
@@ -44,7 +46,7 @@ def run_on_ranks(
         "HOROVOD_LOG_LEVEL": "error",
     }
     Path(log).parent.mkdir(parents=True, exist_ok=True)
-    with open(log, "a") as output, _ProgressBar(progress, label):
+    with open(log, "a") as output, _threads_fail_into(output), _ProgressBar(progress, label):
         try:
             results = horovod.spark.run(
                 function,
@@ -54,7 +56,7 @@ def run_on_ranks(
                 env=environment,
                 stdout=output,
                 stderr=output,
-                start_timeout=min(timeout, 600),
+                start_timeout=int(timeout),
                 verbose=0,
             )
         except Exception as error:
@@ -68,6 +70,21 @@ def run_on_ranks(
 def _first_line(error: Exception) -> str:
     lines = [line for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
+
+
+@contextmanager
+def _threads_fail_into(output: TextIO) -> Iterator[None]:
+    """Horovod's own threads print a screenful when a rank is lost; the error says it in a line."""
+    kept = threading.excepthook
+
+    def note(args: threading.ExceptHookArgs) -> None:
+        traceback.print_exception(args.exc_type, args.exc_value, args.exc_traceback, file=output)
+
+    threading.excepthook = note
+    try:
+        yield
+    finally:
+        threading.excepthook = kept
 
 
 class _ProgressBar:

@@ -41,11 +41,11 @@ def learning() -> Callable[[Lesson], dict[str, Any]]:
 
         import horovod.tensorflow as hvd
 
-        from recsys_lib.model import network
+        from recsys_lib.model import weights
         from recsys_lib.train import loop
 
         seen: dict[str, str] = {}
-        named = network.named_arrays
+        named = weights.named_arrays
 
         def noted(net: Any) -> Any:
             arrays = named(net)
