@@ -96,8 +96,8 @@ def test_an_unknown_section_is_answered_with_the_nearest_one(tmp_path: Path) -> 
 
 
 def test_an_unknown_key_like_no_other_lists_the_valid_ones(tmp_path: Path) -> None:
-    [fault] = faults_of(tmp_path, "lake: {zzz: 5}")
-    assert fault == "lake.zzz: unknown key; valid keys: root, target_file_mb"
+    [fault] = faults_of(tmp_path, "tracking: {zzz: 5}")
+    assert fault == "tracking.zzz: unknown key; valid keys: experiment, uri"
 
 
 def test_every_fault_of_file_and_overrides_is_in_one_error(tmp_path: Path) -> None:
