@@ -35,5 +35,7 @@ else:
         import tf_keras as keras
 
         tf.config.list_physical_devices()
+    # Each scorer traces its own graph once, which TensorFlow takes for one that is traced anew.
+    tf.get_logger().setLevel("ERROR")
 
 __all__ = ["keras", "tf"]

@@ -66,7 +66,8 @@ def means(out: Path) -> dict[tuple[int, str, str], float]:
 
 
 def client(out: Path) -> mlflow.MlflowClient:
-    return mlflow.MlflowClient(tracking_uri=f"sqlite:///{out / 'mlflow.db'}")
+    store = f"sqlite:///{out / 'mlflow.db'}"
+    return mlflow.MlflowClient(tracking_uri=store, registry_uri=store)
 
 
 def model_versions(out: Path) -> list[Any]:

@@ -124,14 +124,17 @@ def test_file_of_histories_is_answered_in_its_order(
 def test_champion_predicts_through_mlflow(
     staged: Staged, histories: list[dict[str, object]]
 ) -> None:
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(f"sqlite:///{staged.out / 'mlflow.db'}")
+    before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
+    store = f"sqlite:///{staged.out / 'mlflow.db'}"
+    mlflow.set_tracking_uri(store)
+    mlflow.set_registry_uri(store)
     try:
         model = mlflow.pyfunc.load_model("models:/alluvium@champion")
         answers = model.predict(pd.DataFrame(histories))
         short = model.predict(pd.DataFrame(histories), params={"k": 3, "exclude_seen": True})
     finally:
-        mlflow.set_tracking_uri(before)
+        mlflow.set_tracking_uri(before[0])
+        mlflow.set_registry_uri(before[1])
     assert list(answers["request_id"]) == [row["request_id"] for row in histories]
     assert {len(items) for items in answers["items"]} == {20}
     assert {len(items) for items in short["items"]} == {3}
