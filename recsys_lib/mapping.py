@@ -55,6 +55,18 @@ class TableMapping(Section):
     attributes: dict[str, str] = Field(..., min_length=1, description="name: column or SQL")
 
 
+class PlanMapping(Section):
+    """What the shop plans for a window and knows when it begins: displays, mailers, prices.
+
+    Rows of one item and window are summed.
+    """
+
+    path: str = Field(..., description="CSV, JSON lines or Parquet")
+    item: str = Field(..., description="column or SQL: the id the events use")
+    window: str = Field(..., description="column or SQL: integer window the plan is for")
+    features: dict[str, str] = Field(..., min_length=1, description="name: column or SQL, from 0")
+
+
 class Mapping(Section):
     """Everything needed to read one shop's log. Values are columns, SQL expressions or constants.
 
@@ -80,6 +92,7 @@ class Mapping(Section):
     )
     items: TableMapping | None = None
     users: TableMapping | None = None
+    plans: PlanMapping | None = None
 
 
 def load_mapping(path: str | Path) -> Mapping:

@@ -65,6 +65,10 @@ class FeatureSettings(Section):
 
     max_history: int = Field(2000, ge=1, description="latest events kept for a user")
     count_windows: int = Field(32, ge=1, description="windows of item counts a model looks back on")
+    neighbours: int = Field(32, ge=1, description="neighbours of an item that a model sees")
+    neighbours_kept: int = Field(64, ge=1, description="neighbours of an item that are counted")
+    neighbour_distance: int = Field(10, ge=1, description="positions apart that are still near")
+    neighbour_decay: float = Field(0.98, gt=0, le=1, description="weight of a pair per window")
 
 
 class ModelSettings(Section):
@@ -77,6 +81,8 @@ class ModelSettings(Section):
     copy_size: int = Field(32, ge=4, description="hidden width of the copy head")
     recent_events: int = Field(64, ge=1, description="latest events the Transformer reads")
     copy_items: int = Field(512, ge=1, description="distinct past items the copy head ranks")
+    near_events: int = Field(32, ge=1, description="latest events whose neighbours are looked at")
+    near_items: int = Field(256, ge=1, description="neighbours the near head ranks")
     dropout: float = Field(0.1, ge=0, lt=1)
     id_dropout: float = Field(0.1, ge=0, lt=1)
     decay: float = Field(0.94, gt=0, lt=1, description="weight of a count, per window of age")

@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
+FOLDS = 2
+"""Users fall into this many folds by a hash of their id; what is counted over all users for
+training (see `features.neighbours`) leaves out the fold of the user that is learned from."""
+
 Form = Literal["dense", "pruned", "shrunk", "int8"]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_lib.features import counts, sequences, vocabulary
+from recsys_lib.features import counts, neighbours, sequences, vocabulary
 from recsys_lib.mapping import Mapping, TableMapping
 from recsys_lib.settings import FeatureSettings
 from recsys_lib.tables import Lake
@@ -38,9 +38,20 @@ def prepare_window(
         finally:
             events.unpersist()
         found = {"events": fresh.rows, **_counts(lake, window)}
+        # The table changes in place: who asks about an earlier window reads this version.
+        found = {**found, "neighbours_version": lake.version("neighbours")}
     if fresh is not None:
         lake.mark_read(fresh, READER, window=window, counts=found)
     return found
+
+
+def neighbours_before(lake: Lake, window: int) -> int | None:
+    """Version of the table `neighbours` as it was when `window` began; None: nothing was near."""
+    closed = [r for r in lake.ledger.rows("silver", READER) if r["state"] == "read"]
+    known = [r for r in closed if r["window"] < window and "neighbours_version" in r["counts"]]
+    if not known:
+        return None
+    return int(max(known, key=lambda row: row["window"])["counts"]["neighbours_version"])
 
 
 def _write(
@@ -60,12 +71,26 @@ def _write(
         if not lake.done("sequences", **once):
             rows = _sequences(lake, events, words, window, mapping, settings.max_history)
             lake.append_once("sequences", rows, partition_by=("window",), **once)
+        if not lake.done("neighbours", **once):
+            _merge_neighbours(lake, events, words, window, settings)
     finally:
         words.unpersist()
     if not lake.done("histories", **once):
         mine = lake.read("sequences").where(F.col("window") == window)
         rows = sequences.histories_after(mine, settings.max_history)
         lake.merge_once("histories", rows, on=["user"], **once)
+
+
+def _merge_neighbours(
+    lake: Lake, events: DataFrame, words: DataFrame, window: int, settings: FeatureSettings
+) -> None:
+    before = _or_empty(lake, "neighbours", neighbours.SCHEMA)
+    fresh = neighbours.pairs(events, words, settings.neighbour_distance).persist()
+    try:
+        rows = neighbours.neighbours_after(before, fresh, window, settings)
+        lake.merge_once("neighbours", rows, on=["item", "fold"], app=READER, version=window)
+    finally:
+        fresh.unpersist()
 
 
 def _item_features(lake: Lake, words: DataFrame, window: int, mapping: Mapping) -> DataFrame:
