@@ -41,7 +41,7 @@ def arrivals(lake: Lake, window: int) -> Arrivals | None:
         rows = lake.read(fresh)
         early = last is not None and last > window
         parts = [rows.where((it <= window) | late) if early else rows]
-    if held:
+    if held and closed is not None:
         before = lake.read("silver", version=fresh.from_version - 1)
         parts = [*parts, before.where((F.col("window") > closed) & (F.col("window") <= window))]
     whole = parts[0]

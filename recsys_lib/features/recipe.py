@@ -35,15 +35,18 @@ def prepare_window(
     found = dict.fromkeys(COUNTS, 0)
     if came is None:
         return found
-    events = came.events.select(*EVENT, "late").persist()
+    came = replace(came, events=came.events.select(*EVENT, "late"))
+    events = came.events.persist()
     try:
         told = events.agg(F.count(F.lit(1)).alias("events"), F.count_if("late").alias("late"))
         found = {**found, **told.collect()[0].asDict()}
         if found["events"]:
-            _write(lake, replace(came, events=events), window, mapping, settings)
-            found = {**found, **_counts(lake, window)}
+            _write(lake, came, window, mapping, settings)
     finally:
         events.unpersist()
+    if found["events"]:
+        _write_histories(lake, came, window, mapping, settings)
+        found = {**found, **_counts(lake, window)}
     lake.mark_read(came.increment, READER, window=window, counts=found)
     return found
 
@@ -69,21 +72,29 @@ def _write(
             profiles = _profiles(lake, on_time, words, mapping)
             rows = _sequences(lake, on_time, words, profiles, window, settings.max_history)
             lake.append_once("sequences", rows, partition_by=("window",), **once)
-        if not lake.done("histories", **once):
-            mine = lake.read("sequences").where(F.col("window") == window)
-            rows = sequences.histories_after(mine, settings.max_history)
-            if came.some_late:
-                late = events.where("late")
-                rows = sequences.with_late(
-                    rows,
-                    sequences.news(late, words, settings.max_history),
-                    _or_empty(lake, "histories", sequences.HISTORIES),
-                    _profiles(lake, late, words, mapping),
-                    settings.max_history,
-                )
-            lake.merge_once("histories", rows, on=["user"], **once)
     finally:
         words.unpersist()
+
+
+def _write_histories(
+    lake: Lake, came: Arrivals, window: int, mapping: Mapping, settings: FeatureSettings
+) -> None:
+    """Nothing is cached here: a MERGE reads its source more than once and insists on the tables."""
+    once: dict[str, Any] = {"app": READER, "version": window}
+    if lake.done("histories", **once):
+        return
+    mine = lake.read("sequences").where(F.col("window") == window)
+    rows = sequences.histories_after(mine, settings.max_history)
+    if came.some_late:
+        late, words = came.events.where("late"), lake.read("vocabulary")
+        rows = sequences.with_late(
+            rows,
+            sequences.news(late, words, settings.max_history),
+            _or_empty(lake, "histories", sequences.HISTORIES),
+            _profiles(lake, late, words, mapping),
+            settings.max_history,
+        )
+    lake.merge_once("histories", rows, on=["user"], **once)
 
 
 def _item_features(lake: Lake, words: DataFrame, window: int, mapping: Mapping) -> DataFrame:
