@@ -16,7 +16,7 @@ from recsys_lib.mapping import STANDARD, TableMapping
 
 def from_table(rows: DataFrame, table: TableMapping, source: str) -> DataFrame:
     """Whole statements; `updated` null where the table does not say when. Of rows with one id and
-    time the largest counts.
+    time one counts, the same in whatever order and however many parts they come.
 
     Raises SettingsError with every column of the mapping that the table lacks.
     """
@@ -30,7 +30,8 @@ def from_table(rows: DataFrame, table: TableMapping, source: str) -> DataFrame:
         time.cast("timestamp").alias("updated"),
         F.struct(*values).alias("all"),
     )
-    one = listed.where("id IS NOT NULL").groupBy("id", "updated").agg(F.max("all").alias("all"))
+    words = F.max_by("all", content(F.col("all"))).alias("all")
+    one = listed.where("id IS NOT NULL").groupBy("id", "updated").agg(words)
     none = [F.lit(None).cast(kind) for kind in ("int", "bigint", "string")]
     said = one.select("id", "all.*", "updated").withColumn("_whole", F.lit(True))
     return ranked(said, list(table.columns), *none)
@@ -74,15 +75,14 @@ def ranked(rows: DataFrame, names: list[str], window: Column, order: Column, key
         window.alias("window"),
         order.alias("order"),
         key.alias("key"),
-        content(names).alias("content"),
+        content(F.struct(*(F.col(f"`{name}`") for name in names))).alias("content"),
     )
     return rows.withColumn("_rank", rank)
 
 
-def content(names: list[str]) -> Column:
-    """A number that is the same for rows that say the same, nulls included."""
-    fields = F.struct(*(F.col(f"`{name}`") for name in names))
-    return F.xxhash64(F.to_json(fields, {"ignoreNullFields": "false"}))
+def content(words: Column) -> Column:
+    """A number that is the same for structs that say the same, nulls included."""
+    return F.xxhash64(F.to_json(words, {"ignoreNullFields": "false"}))
 
 
 def _typed(name: str, text: str, rows: DataFrame) -> Column:

@@ -109,7 +109,8 @@ def _other(lake: Lake, name: str, said: DataFrame) -> DataFrame:
     names = columns_of(said)
     held = lake.read(name)
     missing = {n: F.lit(None).cast(said.schema[n].dataType) for n in names if n not in held.columns}
-    known = held.withColumns(missing).select("id", content(names).alias("_held"))
+    words = F.struct(*(F.col(f"`{n}`") for n in names))
+    known = held.withColumns(missing).select("id", content(words).alias("_held"))
     compared = said.join(known, "id", "left")
     differs = ~F.col("_held").eqNullSafe(F.col("_rank.content"))
     since = F.when(F.col("_held").isNotNull(), F.current_timestamp())

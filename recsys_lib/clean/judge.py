@@ -28,8 +28,8 @@ def judged(
 
     `fresh` says which windows they are of, and up to which version of bronze counts; statistics
     are those of increments before the one that landed `before` (default: `fresh` itself). Silver
-    must be as it was before these rows. What is not set costs nothing: each fact is looked up only for its
-    own rule.
+    must be as it was before these rows. What is not set costs nothing: each fact is looked up
+    only for its own rule.
     """
     silver = lake.read("silver") if lake.exists("silver") else None
     if settings.max_user_events is not None:
