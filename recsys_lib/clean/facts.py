@@ -5,8 +5,6 @@ Helper columns start with an underscore and never reach a table.
 
 from __future__ import annotations
 
-from typing import Any
-
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
@@ -103,13 +101,10 @@ def with_sales(
     if settings.return_windows is not None:
         before &= F.col("s.window") >= F.col("a.window") - settings.return_windows
     same = (F.col("a.user") == F.col("s.user")) & (F.col("a.item") == F.col("s.item")) & before
-    asked = rows.where(returned)
-    sold = asked.alias("a").join(mine.alias("s"), same, "left_semi").select("a.*")
-    unsold = asked.alias("a").join(mine.alias("s"), same, "left_anti").select("a.*")
-    rest = rows.where(~F.coalesce(returned, F.lit(False)))
-    parts: list[tuple[DataFrame, Any]] = [(rest, None), (sold, True), (unsold, False)]
-    marked = [part.withColumn("_sold", F.lit(it).cast("boolean")) for part, it in parts]
-    return marked[0].unionByName(marked[1]).unionByName(marked[2])
+    asked = rows.where(returned).alias("a")
+    sold = asked.join(mine.alias("s"), same, "left_semi").select("key").distinct()
+    marked = rows.join(sold.withColumn("_sold", F.lit(True)), "key", "left")
+    return marked.withColumn("_sold", F.coalesce("_sold", F.lit(False)))
 
 
 def _enough(it: Column, settings: ColumnSettings) -> Column:

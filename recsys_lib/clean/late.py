@@ -31,14 +31,14 @@ def closable_window(lake: Lake, settings: CleanSettings, days: float) -> int | N
     closed = closed_window(lake)
     rows = lake.read("silver")
     rows = rows if closed is None else rows.where(F.col("window") > closed)
-    newest = rows.groupBy("source").agg(F.max("at").alias("at")).collect()
-    passed = [
-        math.floor(row["at"] - _windows(settings.watermarks.get(row["source"]), settings, days))
-        for row in newest
-        if row["at"] is not None
-    ]
-    last = min(passed, default=0) - 1
-    return last if passed and (closed is None or last > closed) else None
+    newest = rows.groupBy("source").agg(F.max("at").alias("at"), F.min("window").alias("first"))
+    told = [row for row in newest.collect() if row["at"] is not None]
+    if not told:
+        return None
+    own = settings.watermarks
+    passed = [row["at"] - _windows(own.get(row["source"]), settings, days) for row in told]
+    last = math.floor(min(passed)) - 1
+    return last if last >= min(row["first"] for row in told) else None
 
 
 def _windows(own: WatermarkSettings | None, settings: CleanSettings, days: float) -> float:
