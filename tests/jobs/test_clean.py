@@ -30,8 +30,8 @@ def test_windows_are_closed_by_the_watermark_and_what_comes_after_is_late(
     lake: Lake, tmp_path: Path
 ) -> None:
     live = context(lake, tmp_path)
-    arrive(lake, 0, at(0.2, key="a"), at(1.2, key="b"))
-    assert list(settle(live)) == [0], "1.2 is half a window past the end of the first"
+    arrive(lake, 0, at(0.2, key="a"), at(1.6, key="b"))
+    assert list(settle(live)) == [0], "1.6 is more than half a window past its end"
     arrive(lake, 1, at(0.9, key="late"), at(1.8, key="c"), at(2.4, key="d"))
     assert settle(live) == {}, "a window stays open for another half"
     assert closed_window(lake) == 0
