@@ -22,23 +22,17 @@ READER = "clean"
 
 
 def clean_increment(
-    lake: Lake, window: int, mapping: Mapping, settings: CleanSettings
+    lake: Lake, window: int | None, mapping: Mapping, settings: CleanSettings
 ) -> dict[str, Any]:
     """Clean what has landed since the last call, under the name of `window`; counts of rows.
 
     {"rows": bronze rows, "silver": …, "quarantine": …, "by_rule": {rule: rows}}, where rows =
-    silver + quarantine. A window that was cleaned before answers from the ledger.
+    silver + quarantine. A window that was cleaned before answers from the ledger; an endless
+    source has no window to close (None), so whatever has landed is cleaned.
     """
-    closed = lake.ledger.recorded("bronze", READER, window)
+    closed = None if window is None else lake.ledger.recorded("bronze", READER, window)
     if closed is not None:
         return dict(closed["counts"])
-    return clean_fresh(lake, mapping, settings, window)
-
-
-def clean_fresh(
-    lake: Lake, mapping: Mapping, settings: CleanSettings, window: int | None = None
-) -> dict[str, Any]:
-    """The same for whatever has landed; `window` names it in the ledger, if it has a name."""
     fresh = lake.next_increment("bronze", READER)
     if fresh is None:
         return {"rows": 0, "silver": 0, "quarantine": 0, "by_rule": {}}

@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from jobs.clean import settle
+from jobs.prepare import settle
 from jobs.context import Context
 from recsys_lib.adapters.lake import Lake
 from recsys_lib.settings import load_settings
