@@ -7,9 +7,10 @@ from pyspark.sql import functions as F
 
 from recsys_lib.clean.facts import numbers, with_fences, with_sales, with_user_events
 from recsys_lib.clean.near import near_keys
+from recsys_lib.clean.refine import by_item, used
 from recsys_lib.clean.rules import near_duplicate
 from recsys_lib.clean.split import check_rows
-from recsys_lib.clean.statistics import known
+from recsys_lib.clean.statistics import Known, known
 from recsys_lib.mapping import Mapping
 from recsys_lib.settings import CleanSettings
 from recsys_lib.tables import Lake
@@ -38,9 +39,8 @@ def judged(
     if mapping.returns is not None:
         rows = with_sales(rows, _recent(silver, fresh, settings), mapping, settings)
     if any(column.outlier != "off" for column in numbers(settings).values()):
-        rows = with_fences(
-            rows, known_before(lake, fresh.to_version if before is None else before), settings
-        )
+        last = fresh.to_version if before is None else before
+        rows = with_fences(rows, known_before(lake, last, settings), settings)
     checked = check_rows(rows, mapping, settings)
     if settings.near_seconds:
         near = None if silver is None else _of_windows(silver, fresh, 1)
@@ -48,12 +48,12 @@ def judged(
     return checked
 
 
-def known_before(lake: Lake, landed: int) -> DataFrame | None:
+def known_before(lake: Lake, landed: int, settings: CleanSettings) -> Known | None:
     """What the increments before the one `landed` tell; None before the first."""
-    if not lake.exists("statistics"):
+    if not used(settings) or not lake.exists("statistics"):
         return None
     before = lake.read("statistics").where(F.col("landed") < landed)
-    return None if before.isEmpty() else known(before)
+    return known(before, by_item(settings))
 
 
 def _without_near(

@@ -71,8 +71,11 @@ def with_statistics(
         return refined(valid, None, None, settings)
     told = summarised(valid, names, by_item(settings), landed)
     lake.append_once("statistics", told, app=READER, version=landed)
-    own = known(lake.read("statistics").where(F.col("landed") == landed))
-    return refined(valid, known_before(lake, landed), own, settings)
+    before, own = known_before(lake, landed, settings), None
+    if before is None:
+        mine = lake.read("statistics").where(F.col("landed") == landed)
+        own = known(mine, by_item(settings))
+    return refined(valid, before, own, settings)
 
 
 def _counts(lake: Lake, fresh: Increment) -> dict[str, Any]:

@@ -130,7 +130,7 @@ def _good(lake: Lake, parsed: DataFrame, mapping: Mapping, settings: CleanSettin
     span = Increment("bronze", 0, now, first_window=ends["first"], last_window=ends["last"])
     checked = judged(lake, parsed, span, mapping, settings, before=now + 1)
     split = split_checked(checked, repeated_keys(checked, accepted(lake, span, mapping)))
-    before = known_before(lake, now + 1)
+    before = known_before(lake, now + 1, settings)
     return refined(split.valid, before, None, settings)
 
 
