@@ -79,14 +79,20 @@ class Lake:
         app: str,
         version: int,
         partition_by: Sequence[str] = (),
+        properties: Mapping[str, str] | None = None,
     ) -> bool:
-        """Append `rows` unless this write of `app` is in the log. True if it wrote now."""
+        """Append `rows` unless this write of `app` is in the log. True if it wrote now.
+
+        Columns that the table lacks are added to it. `properties` of Delta (`delta.…`) are given
+        to a table that is made by this call.
+        """
         if self.done(table, app, version):
             return False
-        writer = rows.write.format("delta").mode("append")
+        writer = rows.write.format("delta").mode("append").option("mergeSchema", "true")
         writer = writer.option("txnAppId", app).option("txnVersion", version)
-        if partition_by and not self.exists(table):
-            writer = writer.partitionBy(*partition_by)
+        if not self.exists(table):
+            writer = writer.partitionBy(*partition_by) if partition_by else writer
+            writer = writer.options(**dict(properties or {}))
         writer.save(self.path(table))
         return True
 
@@ -100,18 +106,18 @@ class Lake:
         version: int,
         newer: str | None = None,
         set_: Mapping[str, str] | None = None,
+        properties: Mapping[str, str] | None = None,
     ) -> bool:
         """Update the rows that agree in `on`, insert the others; one row per key in `rows`.
 
         `newer` names a column: a row is replaced only where it is not older. `set_` gives SQL
-        over `old` and `new` for columns that are not simply replaced.
+        over `old` and `new` for columns that are not simply replaced. Columns that the table
+        lacks are added to it; `properties` as for `append_once`.
         """
+        if not self.exists(table):
+            return self.append_once(table, rows, app=app, version=version, properties=properties)
         if self.done(table, app, version):
             return False
-        if not self.exists(table):
-            writer = rows.write.format("delta").mode("append")
-            writer.option("txnAppId", app).option("txnVersion", version).save(self.path(table))
-            return True
         match = " AND ".join(f"old.`{c}` = new.`{c}`" for c in on)
         condition = None
         if newer is not None:
@@ -122,6 +128,7 @@ class Lake:
             SparkTable.forPath(self.spark, self.path(table))
             .alias("old")
             .merge(rows.alias("new"), match)
+            .withSchemaEvolution()
             .whenMatchedUpdate(condition=condition, set=values)
             .whenNotMatchedInsertAll()
         )

@@ -7,25 +7,30 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_lib.clean.split import check_rows, repeated_keys, split_checked
+from recsys_lib.clean.judge import judged, known_before
+from recsys_lib.clean.late import late
+from recsys_lib.clean.refine import by_item, refined, used
+from recsys_lib.clean.split import repeated_keys, split_checked
+from recsys_lib.clean.statistics import known, summarised
 from recsys_lib.errors import LakeError
 from recsys_lib.mapping import Mapping
 from recsys_lib.settings import CleanSettings
-from recsys_lib.tables import Lake
+from recsys_lib.tables import Lake, closed_window
 from recsys_lib.types import Increment
 
 READER = "clean"
 
 
 def clean_increment(
-    lake: Lake, window: int, mapping: Mapping, settings: CleanSettings
+    lake: Lake, window: int | None, mapping: Mapping, settings: CleanSettings
 ) -> dict[str, Any]:
     """Clean what has landed since the last call, under the name of `window`; counts of rows.
 
     {"rows": bronze rows, "silver": …, "quarantine": …, "by_rule": {rule: rows}}, where rows =
-    silver + quarantine. A window that was cleaned before answers from the ledger.
+    silver + quarantine. A window that was cleaned before answers from the ledger; an endless
+    source has no window to close (None), so whatever has landed is cleaned.
     """
-    closed = lake.ledger.recorded("bronze", READER, window)
+    closed = None if window is None else lake.ledger.recorded("bronze", READER, window)
     if closed is not None:
         return dict(closed["counts"])
     fresh = lake.next_increment("bronze", READER)
@@ -42,15 +47,35 @@ def clean_increment(
 def _write(lake: Lake, fresh: Increment, mapping: Mapping, settings: CleanSettings) -> None:
     landed = fresh.to_version
     stamp = F.lit(landed).cast("bigint")
-    checked = check_rows(lake.read(fresh), mapping, settings)
-    repeated = repeated_keys(checked, _accepted(lake, fresh, mapping)).persist()
+    checked = judged(lake, lake.read(fresh), fresh, mapping, settings)
+    repeated = repeated_keys(checked, accepted(lake, fresh, mapping)).persist()
     try:
         split = split_checked(checked, None if repeated.isEmpty() else repeated)
         # Quarantine first: duplicates are found against silver, which must still be the old one.
-        for table, rows in (("quarantine", split.rejected), ("silver", split.valid)):
-            lake.append_once(table, rows.withColumn("landed", stamp), app=READER, version=landed)
+        once: dict[str, Any] = {"app": READER, "version": landed}
+        none = F.lit(None).cast("bigint")  # until the row is re-ingested
+        aside = split.rejected.withColumns({"landed": stamp, "reingested": none})
+        lake.append_once("quarantine", aside, **once)
+        valid = split.valid.withColumns({"late": late(closed_window(lake)), "landed": stamp})
+        lake.append_once("silver", with_statistics(lake, valid, landed, settings), **once)
     finally:
         repeated.unpersist()
+
+
+def with_statistics(
+    lake: Lake, valid: DataFrame, landed: int, settings: CleanSettings
+) -> DataFrame:
+    """Note what these rows tell of the numbers, and refine them by what was known before."""
+    names = used(settings)
+    if not names:
+        return refined(valid, None, None, settings)
+    told = summarised(valid, names, by_item(settings), landed)
+    lake.append_once("statistics", told, app=READER, version=landed)
+    before, own = known_before(lake, landed, settings), None
+    if before is None:
+        mine = lake.read("statistics").where(F.col("landed") == landed)
+        own = known(mine, by_item(settings))
+    return refined(valid, before, own, settings)
 
 
 def _counts(lake: Lake, fresh: Increment) -> dict[str, Any]:
@@ -73,7 +98,8 @@ def _counts(lake: Lake, fresh: Increment) -> dict[str, Any]:
     }
 
 
-def _accepted(lake: Lake, fresh: Increment, mapping: Mapping) -> DataFrame | None:
+def accepted(lake: Lake, fresh: Increment, mapping: Mapping) -> DataFrame | None:
+    """The part of silver that may hold a key of `fresh`; None where there is no silver."""
     if not lake.exists("silver"):
         return None
     silver = lake.read("silver")

@@ -74,6 +74,7 @@ def test_a_window_becomes_vocabulary_counts_sequences_and_histories(shop: Lake) 
     counts = prepare_window(shop, 1, MAPPING, FeatureSettings())
     assert counts == {
         "events": 4,
+        "late": 0,
         "users": 2,
         "known_users": 0,
         "new_items": 3,
@@ -119,6 +120,7 @@ def test_the_next_window_starts_from_what_is_known(shop: Lake) -> None:
     counts = prepare_window(shop, 2, MAPPING, FeatureSettings())
     assert counts == {
         "events": 2,
+        "late": 0,
         "users": 2,
         "known_users": 1,
         "new_items": 1,
