@@ -22,6 +22,8 @@ class Lake(Protocol):
 
     def done(self, table: str, app: str, version: int) -> bool: ...
 
+    def written(self, table: str, *, app: str, version: int) -> int: ...
+
     def append_once(
         self,
         table: str,

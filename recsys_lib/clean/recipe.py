@@ -7,7 +7,7 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_lib.clean.split import check_rows, repeated_keys, split_checked
+from recsys_lib.clean.split import check_rows, repeated_keys, split_checked, suspects
 from recsys_lib.errors import LakeError
 from recsys_lib.mapping import Mapping
 from recsys_lib.settings import CleanSettings
@@ -15,6 +15,8 @@ from recsys_lib.tables import Lake
 from recsys_lib.types import Increment
 
 READER = "clean"
+IN_MEMORY = 2_000_000  # keys that one executor may hold at once; beyond, they are shuffled
+ROWS_A_FILE = 250_000  # a small increment shall not leave a file for every core
 
 
 def clean_increment(
@@ -43,14 +45,21 @@ def _write(lake: Lake, fresh: Increment, mapping: Mapping, settings: CleanSettin
     landed = fresh.to_version
     stamp = F.lit(landed).cast("bigint")
     checked = check_rows(lake.read(fresh), mapping, settings)
-    repeated = repeated_keys(checked, _accepted(lake, fresh, mapping)).persist()
+    before = _accepted(lake, fresh, mapping)
+    found = repeated_keys(checked, before, broadcast=fresh.rows <= IN_MEMORY).persist()
+    count = found.count()
+    repeated = F.broadcast(found) if count <= IN_MEMORY else found
+    odd = suspects(checked, repeated if count else None).persist()
     try:
-        split = split_checked(checked, None if repeated.isEmpty() else repeated)
+        split = split_checked(checked, repeated if count else None, odd)
+        files = 1 + fresh.rows // ROWS_A_FILE
         # Quarantine first: duplicates are found against silver, which must still be the old one.
         for table, rows in (("quarantine", split.rejected), ("silver", split.valid)):
-            lake.append_once(table, rows.withColumn("landed", stamp), app=READER, version=landed)
+            stamped = rows.withColumn("landed", stamp).coalesce(files)
+            lake.append_once(table, stamped, app=READER, version=landed)
     finally:
-        repeated.unpersist()
+        odd.unpersist()
+        found.unpersist()
 
 
 def _counts(lake: Lake, fresh: Increment) -> dict[str, Any]:
@@ -58,7 +67,8 @@ def _counts(lake: Lake, fresh: Increment) -> dict[str, Any]:
     mine = F.col("landed") == fresh.to_version
     turned = lake.read("quarantine").where(mine).groupBy("rule").count().collect()
     by_rule = {row["rule"]: row["count"] for row in turned}
-    silver, quarantine = lake.read("silver").where(mine).count(), sum(by_rule.values())
+    silver = lake.written("silver", app=READER, version=fresh.to_version)
+    quarantine = sum(by_rule.values())
     if silver + quarantine != fresh.rows:
         raise LakeError(
             f"bronze rows must all be in silver or quarantine: {fresh.rows} came, {silver} + "
