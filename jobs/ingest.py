@@ -15,6 +15,7 @@ from recsys_lib.adapters.sources.files import fingerprint, read_log
 from recsys_lib.adapters.sources.stream import land
 from recsys_lib.catalog.recipe import merge_catalog
 from recsys_lib.clean.recipe import clean_increment
+from recsys_lib.clean.report import as_table, by_rule
 from recsys_lib.features.recipe import prepare_window
 from recsys_lib.increment.plan import Plan, plan
 from recsys_lib.ingest.bronze import SCHEMA
@@ -71,6 +72,9 @@ def main(argv: list[str]) -> None:
             print(f"window {part[-1]}: {ingest(context, part)}")
         if not due:
             print("nothing left to land")
+        told = as_table(by_rule(context.lake))
+        log.info("%s", told)
+        print(told)
 
 
 if __name__ == "__main__":

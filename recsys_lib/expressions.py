@@ -13,7 +13,9 @@ from pyspark.sql import types as T
 
 from recsys_lib.errors import SettingsError
 
+Prefix = tuple[str, ...]
 CORRUPT = "_corrupt_record"
+PAYLOAD = "_payload"  # the record as it first came, where it is parsed once more
 NUMBER = r"[-+]?\d+(?:\.\d+)?"
 OPERATOR = r"(?:<=>|<=|>=|<>|!=|==|=|<|>)"
 
@@ -42,10 +44,10 @@ def identifier(text: str, rows: DataFrame) -> Column:
     return F.when((name != "") & (name != "NaN") & (name != "nan"), name)
 
 
-def faults(texts: Named[str, str | None], rows: DataFrame, *, boolean: str = "") -> list[str]:
+def faults(texts: Named[str, str | None], rows: DataFrame, *, boolean: Prefix = ()) -> list[str]:
     """What is wrong with each named text, against the columns that `rows` has.
 
-    Names that start with `boolean` must be conditions.
+    Names that start with one of `boolean` must be conditions.
     """
     found: list[str] = []
     for name, text in texts.items():
@@ -57,14 +59,14 @@ def faults(texts: Named[str, str | None], rows: DataFrame, *, boolean: str = "")
             columns = [c for c in rows.columns if c != CORRUPT]
             found = [*found, f"{name}: {_reason(text, error, columns)}"]
             continue
-        if boolean and name.startswith(boolean) and not isinstance(kind, T.BooleanType):
+        if name.startswith(boolean) and not isinstance(kind, T.BooleanType):
             got = kind.simpleString()
             found = [*found, f"{name}: {text!r} must be a condition, got a {got}; compare it"]
     return found
 
 
 def check(
-    source: str, texts: Named[str, str | None], rows: DataFrame, *, boolean: str = ""
+    source: str, texts: Named[str, str | None], rows: DataFrame, *, boolean: Prefix = ()
 ) -> None:
     """Raises SettingsError with every fault of `texts` at once."""
     wrong = faults(texts, rows, boolean=boolean)

@@ -9,6 +9,8 @@ from pydantic import Field, model_validator
 
 from recsys_lib.settings import Section, read_yaml, validate
 
+RETURN = "return"  # the rule by which rows of `returns` are kept aside
+
 Unit = Literal["s", "ms", "us", "ns"]
 Length = Literal["hour", "day", "week", "month"]
 
@@ -47,12 +49,39 @@ class WindowMapping(Section):
     history: int = Field(..., ge=1, description="windows the first model learns from")
 
 
+# Fields that mean the same in every shop, with their types; attributes are free and are text.
+STANDARD = {"price": "double", "stock": "double", "available": "boolean", "promotion": "string"}
+
+
 class TableMapping(Section):
-    """Attributes of items or users. `path` null: the columns are taken from the events."""
+    """Attributes of items or users. `path` null: the columns are taken from the events.
+
+    `updated` is when the shop wrote the row; without it a change counts from when it is read.
+    """
 
     path: str | None = Field(None, description="CSV, JSON lines or Parquet")
     id: str = Field(..., description="column or SQL: the id the events use")
     attributes: dict[str, str] = Field(..., min_length=1, description="name: column or SQL")
+    updated: str | None = Field(None, description="column or SQL: source time of the row")
+    price: str | None = Field(None, description="column or SQL: what one costs now")
+    stock: str | None = Field(None, description="column or SQL: how many are left")
+    available: str | None = Field(None, description="column or SQL: on the shelf or not")
+    promotion: str | None = Field(None, description="column or SQL: its name; null: none")
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Attributes, then the standard fields that are given: name -> column or SQL."""
+        standard = {name: getattr(self, name) for name in STANDARD}
+        return {**self.attributes, **{n: text for n, text in standard.items() if text is not None}}
+
+    @model_validator(mode="after")
+    def _plain(self) -> TableMapping:
+        twice = [n for n in self.attributes if n in STANDARD and getattr(self, n) is not None]
+        if twice:
+            raise ValueError(f"attributes and standard fields must differ, got {twice} in both")
+        if self.updated is not None and self.path is None:
+            raise ValueError("updated needs path; what events say counts from the event's time")
+        return self
 
 
 class Mapping(Section):
@@ -78,8 +107,18 @@ class Mapping(Section):
     rejects: dict[str, str] = Field(
         {}, description="reason: SQL condition; rows for which it holds go to quarantine"
     )
+    returns: str | None = Field(
+        None,
+        description="SQL condition; such a row takes back an earlier sale of the user and item",
+    )
     items: TableMapping | None = None
     users: TableMapping | None = None
+
+    @model_validator(mode="after")
+    def _one_return(self) -> Mapping:
+        if self.returns is not None and RETURN in self.rejects:
+            raise ValueError(f"rejects must not name {RETURN!r} where returns is given")
+        return self
 
 
 def load_mapping(path: str | Path) -> Mapping:

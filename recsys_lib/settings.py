@@ -55,6 +55,44 @@ class IngestSettings(Section):
     max_files_per_batch: int = Field(1000, ge=1)
 
 
+class ColumnSettings(Section):
+    """How outliers of a number are found, and what is derived from it.
+
+    Judged by statistics of the increments before; what fewer than `min_count` values say is not
+    taken for known. `log`: on a logarithmic scale, for skewed values.
+    """
+
+    outlier: Literal["off", "box", "zscore"] = "off"
+    k: float = Field(3.0, gt=0, description="fences: so many quartile ranges or deviations away")
+    by: Literal["all", "item"] = Field("all", description="whose statistics count")
+    log: bool = False
+    min_count: int = Field(30, ge=2)
+    normalise: Literal["off", "zscore", "minmax", "log"] = "off"
+
+
+class FilledSettings(ColumnSettings):
+    """A column of the events, whose gaps can be filled."""
+
+    fill: Literal["off", "mean", "median", "interpolate"] = "off"
+
+
+class CrossSettings(Section):
+    """Columns hashed together into one feature; numbers are cut at the known deciles first."""
+
+    of: tuple[
+        Literal["user", "item", "type", "source", "hour", "weekday", "value", "quantity", "price"],
+        ...,
+    ] = Field(..., min_length=2)
+    buckets: int = Field(1000, ge=2)
+
+
+class WatermarkSettings(Section):
+    """How long a window is held open for late events, after the newest event of the source."""
+
+    windows: float = Field(0.0, ge=0)
+    seconds: float = Field(0.0, ge=0)
+
+
 class CleanSettings(Section):
     """Rules are named in `recsys_lib.clean.rules`; a name listed in `off` is not applied."""
 
@@ -62,6 +100,16 @@ class CleanSettings(Section):
     earliest: str = Field("1990-01-01", description="events before are quarantined")
     max_quantity: float | None = Field(None, gt=0)
     max_value: float | None = Field(None, gt=0)
+    near_seconds: float = Field(0.0, ge=0, description="near duplicates; 0: none are looked for")
+    max_user_events: int | None = Field(None, ge=1, description="a user with more is a bot")
+    user_events_per: Literal["hour", "window"] = "hour"
+    return_windows: int | None = Field(None, ge=0, description="how far back a sale is looked for")
+    watermark: WatermarkSettings = WatermarkSettings()
+    watermarks: dict[str, WatermarkSettings] = Field({}, description="source: its own watermark")
+    value: FilledSettings = FilledSettings()
+    quantity: FilledSettings = FilledSettings()
+    price: ColumnSettings = Field(ColumnSettings(), description="of one piece: value / quantity")
+    crosses: dict[str, CrossSettings] = Field({}, description="silver column cross_<name>: of what")
 
 
 class FeatureSettings(Section):

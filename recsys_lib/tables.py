@@ -9,6 +9,8 @@ from pyspark.sql import DataFrame, SparkSession
 
 from recsys_lib.types import Increment
 
+FEATURES = "features"  # the reader of silver whose windows are closed once they are prepared
+
 
 class Lake(Protocol):
     """See `recsys_lib.adapters.lake.Lake` for what each call promises."""
@@ -17,6 +19,8 @@ class Lake(Protocol):
     spark: SparkSession
 
     def exists(self, table: str) -> bool: ...
+
+    def version(self, table: str) -> int: ...
 
     def read(self, table: str | Increment, version: int | None = None) -> DataFrame: ...
 
@@ -32,6 +36,7 @@ class Lake(Protocol):
         app: str,
         version: int,
         partition_by: Sequence[str] = (),
+        properties: Mapping[str, str] | None = None,
     ) -> bool: ...
 
     def merge_once(
@@ -44,6 +49,7 @@ class Lake(Protocol):
         version: int,
         newer: str | None = None,
         set_: Mapping[str, str] | None = None,
+        properties: Mapping[str, str] | None = None,
     ) -> bool: ...
 
     def next_increment(self, table: str, reader: str) -> Increment | None: ...
@@ -56,3 +62,9 @@ class Lake(Protocol):
         window: int | None = None,
         counts: Mapping[str, Any] | None = None,
     ) -> None: ...
+
+
+def closed_window(lake: Lake) -> int | None:
+    """The last window that was prepared; it and those before it are judged and never change."""
+    read = (row for row in lake.ledger.rows("silver", FEATURES) if row["state"] == "read")
+    return max((row["window"] for row in read if row["window"] is not None), default=None)

@@ -55,9 +55,15 @@ def appended_files(path: str, increment: Increment) -> list[DataFile]:
     return files
 
 
+def added_since(path: str, version: int) -> set[str]:
+    """Paths of all files that commits from `version` on added, as far as the log goes back."""
+    commits = (_commit(path, number) or [] for number in range(version, _latest(path) + 1))
+    return {_data_file(a["add"]).path for actions in commits for a in actions if "add" in a}
+
+
 def written_rows(path: str, app: str, version: int) -> int | None:
     """Rows of the commit that holds transaction `version` of `app`; None where there is none."""
-    for number in range(DeltaTable(path).version(), -1, -1):
+    for number in range(_latest(path), -1, -1):
         actions = _commit(path, number)
         if actions is None:
             return None
@@ -141,6 +147,10 @@ def _listed_file(row: dict[str, Any]) -> DataFile:
         "maxValues": parts.get("max", {}),
     }
     return DataFile(unquote(row["path"]), parts.get("partition", {}), stats, row["size_bytes"])
+
+
+def _latest(path: str) -> int:
+    return int(DeltaTable(path).version())
 
 
 def _commit(path: str, version: int) -> list[dict[str, Any]] | None:

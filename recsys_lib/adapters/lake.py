@@ -19,6 +19,7 @@ from pyspark.sql import functions as F
 
 from recsys_lib.adapters.commits import (
     DataFile,
+    added_since,
     appended_files,
     moment,
     rows_of,
@@ -98,11 +99,16 @@ class Lake:
         app: str,
         version: int,
         partition_by: Sequence[str] = (),
+        properties: Mapping[str, str] | None = None,
     ) -> bool:
-        """Append `rows` unless this write of `app` is in the log. True if it wrote now."""
+        """Append `rows` unless this write of `app` is in the log. True if it wrote now.
+
+        Columns that the table lacks are added to it. `properties` of Delta (`delta.…`) are given
+        to a table that is made by this call.
+        """
         if self.done(table, app, version):
             return False
-        self._append(table, rows, app, version, partition_by)
+        self._append(table, rows, app, version, partition_by, properties)
         return True
 
     def written(self, table: str, *, app: str, version: int) -> int:
@@ -116,17 +122,22 @@ class Lake:
         return rows
 
     def _append(
-        self, table: str, rows: DataFrame, app: str, version: int, partition_by: Sequence[str] = ()
+        self,
+        table: str,
+        rows: DataFrame,
+        app: str,
+        version: int,
+        partition_by: Sequence[str],
+        properties: Mapping[str, str] | None,
     ) -> None:
-        writer = rows.write.format("delta").mode("append")
+        writer = rows.write.format("delta").mode("append").option("mergeSchema", "true")
         writer = writer.option("txnAppId", app).option("txnVersion", version)
         if not self.exists(table):
             # Statistics of long texts cost as much as writing them, and skip nothing.
             told = [n for n in STATISTICS if n in rows.columns and n not in partition_by]
-            if told:
-                writer = writer.option("delta.dataSkippingStatsColumns", ",".join(told))
-            if partition_by:
-                writer = writer.partitionBy(*partition_by)
+            shown = {"delta.dataSkippingStatsColumns": ",".join(told)} if told else {}
+            writer = writer.partitionBy(*partition_by) if partition_by else writer
+            writer = writer.options(**{**shown, **(properties or {})})
         writer.save(self.path(table))
         self._written.add(table)
 
@@ -140,17 +151,18 @@ class Lake:
         version: int,
         newer: str | None = None,
         set_: Mapping[str, str] | None = None,
+        properties: Mapping[str, str] | None = None,
     ) -> bool:
         """Update the rows that agree in `on`, insert the others; one row per key in `rows`.
 
         `newer` names a column: a row is replaced only where it is not older. `set_` gives SQL
-        over `old` and `new` for columns that are not simply replaced.
+        over `old` and `new` for columns that are not simply replaced. Columns that the table
+        lacks are added to it; `properties` as for `append_once`.
         """
+        if not self.exists(table):
+            return self.append_once(table, rows, app=app, version=version, properties=properties)
         if self.done(table, app, version):
             return False
-        if not self.exists(table):
-            self._append(table, rows, app, version)
-            return True
         match = " AND ".join(f"old.`{c}` = new.`{c}`" for c in on)
         condition = None
         if newer is not None:
@@ -161,6 +173,7 @@ class Lake:
             SparkTable.forPath(self.spark, self.path(table))
             .alias("old")
             .merge(rows.alias("new"), match)
+            .withSchemaEvolution()
             .whenMatchedUpdate(condition=condition, set=values)
             .whenNotMatchedInsertAll()
         )
@@ -249,9 +262,8 @@ class Lake:
         and no known reader has still to read; how many."""
         held = {*self.pins.held(table)}
         behind = self.ledger.behind(table)
-        if behind is not None and behind <= self.version(table):
-            ahead = Increment(table, behind, self.version(table) + 1)
-            held |= {file.path for file in appended_files(self.path(table), ahead)}
+        if behind is not None:
+            held |= added_since(self.path(table), behind)
         kept = self.settings.keep_hours if hours is None else hours
         return vacuum(self.path(table), kept, held | self.pins.held(table))
 

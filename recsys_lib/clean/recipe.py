@@ -7,11 +7,15 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_lib.clean.split import check_rows, repeated_keys, split_checked, suspects
+from recsys_lib.clean.judge import judged, known_before
+from recsys_lib.clean.late import late
+from recsys_lib.clean.refine import by_item, refined, used
+from recsys_lib.clean.split import repeated_keys, split_checked, suspects
+from recsys_lib.clean.statistics import known, summarised
 from recsys_lib.errors import LakeError
 from recsys_lib.mapping import Mapping
 from recsys_lib.settings import CleanSettings
-from recsys_lib.tables import Lake
+from recsys_lib.tables import Lake, closed_window
 from recsys_lib.types import Increment
 
 READER = "clean"
@@ -30,6 +34,13 @@ def clean_increment(
     closed = lake.ledger.recorded("bronze", READER, window)
     if closed is not None:
         return dict(closed["counts"])
+    return clean_fresh(lake, mapping, settings, window)
+
+
+def clean_fresh(
+    lake: Lake, mapping: Mapping, settings: CleanSettings, window: int | None = None
+) -> dict[str, Any]:
+    """The same for whatever has landed; `window` names it in the ledger, if it has a name."""
     fresh = lake.next_increment("bronze", READER)
     if fresh is None:
         return {"rows": 0, "silver": 0, "quarantine": 0, "by_rule": {}}
@@ -44,8 +55,8 @@ def clean_increment(
 def _write(lake: Lake, fresh: Increment, mapping: Mapping, settings: CleanSettings) -> None:
     landed = fresh.to_version
     stamp = F.lit(landed).cast("bigint")
-    checked = check_rows(lake.read(fresh), mapping, settings)
-    before = _accepted(lake, fresh, mapping)
+    checked = judged(lake, lake.read(fresh), fresh, mapping, settings)
+    before = accepted(lake, fresh, mapping)
     found = repeated_keys(checked, before, broadcast=fresh.rows <= IN_MEMORY).persist()
     count = found.count()
     repeated = F.broadcast(found) if count <= IN_MEMORY else found
@@ -54,12 +65,29 @@ def _write(lake: Lake, fresh: Increment, mapping: Mapping, settings: CleanSettin
         split = split_checked(checked, repeated if count else None, odd)
         files = 1 + fresh.rows // ROWS_A_FILE
         # Quarantine first: duplicates are found against silver, which must still be the old one.
-        for table, rows in (("quarantine", split.rejected), ("silver", split.valid)):
-            stamped = rows.withColumn("landed", stamp).coalesce(files)
-            lake.append_once(table, stamped, app=READER, version=landed)
+        once: dict[str, Any] = {"app": READER, "version": landed}
+        none = F.lit(None).cast("bigint")  # until the row is re-ingested
+        aside = split.rejected.withColumns({"landed": stamp, "reingested": none})
+        lake.append_once("quarantine", aside.coalesce(files), **once)
+        valid = split.valid.withColumns({"late": late(closed_window(lake)), "landed": stamp})
+        valid = with_statistics(lake, valid, landed, settings).coalesce(files)
+        lake.append_once("silver", valid, **once)
     finally:
         odd.unpersist()
         found.unpersist()
+
+
+def with_statistics(
+    lake: Lake, valid: DataFrame, landed: int, settings: CleanSettings
+) -> DataFrame:
+    """Note what these rows tell of the numbers, and refine them by what was known before."""
+    names = used(settings)
+    if not names:
+        return refined(valid, None, None, settings)
+    told = summarised(valid, names, by_item(settings), landed)
+    lake.append_once("statistics", told, app=READER, version=landed)
+    own = known(lake.read("statistics").where(F.col("landed") == landed))
+    return refined(valid, known_before(lake, landed), own, settings)
 
 
 def _counts(lake: Lake, fresh: Increment) -> dict[str, Any]:
@@ -83,7 +111,8 @@ def _counts(lake: Lake, fresh: Increment) -> dict[str, Any]:
     }
 
 
-def _accepted(lake: Lake, fresh: Increment, mapping: Mapping) -> DataFrame | None:
+def accepted(lake: Lake, fresh: Increment, mapping: Mapping) -> DataFrame | None:
+    """The part of silver that may hold a key of `fresh`; None where there is no silver."""
     if not lake.exists("silver"):
         return None
     silver = lake.read("silver")

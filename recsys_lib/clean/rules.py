@@ -9,12 +9,15 @@ from functools import partial
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
+from recsys_lib.clean.facts import numbers
+from recsys_lib.clean.statistics import NUMBERS
 from recsys_lib.errors import SettingsError
-from recsys_lib.mapping import Mapping
+from recsys_lib.mapping import RETURN, Mapping
 from recsys_lib.settings import CleanSettings
 
 DUPLICATE = "duplicate"
 DUPLICATE_REASON = "the same event was already accepted"
+NEAR_DUPLICATE = "near_duplicate"
 # Without these a row cannot be placed at all, so they cannot be switched off.
 ESSENTIAL = ("unreadable", "missing_user", "missing_item", "bad_time", DUPLICATE)
 
@@ -33,7 +36,14 @@ def rules(mapping: Mapping, settings: CleanSettings) -> list[Rule]:
 
     Raises SettingsError where `clean.off` names a rule that does not exist or is essential.
     """
-    every = [*_basic(mapping, settings), *_rejects(mapping), *_numbers(settings)]
+    every = [
+        *_basic(mapping, settings),
+        *_returns(mapping),
+        *_rejects(mapping),
+        *_numbers(settings),
+        *_bots(settings),
+        *_outliers(settings),
+    ]
     names = [*(rule.name for rule in every), DUPLICATE]
     faults = [
         f"clean.off: no rule {name!r}; rules here: {', '.join(names)}"
@@ -81,6 +91,26 @@ def above(name: str, limit: float) -> Column:
     return F.abs(F.col(name)) > F.lit(limit)
 
 
+def taken_back(sold: bool) -> Column:
+    """A return; `_sold` is a fact (see `recsys_lib.clean.facts`), like the columns below."""
+    return (F.col("rejected") == RETURN) & (F.col("_sold") == F.lit(sold))
+
+
+def too_many(limit: int) -> Column:
+    return F.col("_user_events") > limit
+
+
+def outside(name: str) -> Column:
+    it = NUMBERS[name]()
+    return (it < F.col(f"_low_{name}")) | (it > F.col(f"_high_{name}"))
+
+
+def near_duplicate(settings: CleanSettings) -> Rule:
+    """Applied last, to rows that all others let pass; `_near` is a fact."""
+    reason = f"within {settings.near_seconds:g} s of an event of the same user, item and type"
+    return Rule(NEAR_DUPLICATE, reason, lambda: F.col("_near"))
+
+
 def _basic(mapping: Mapping, settings: CleanSettings) -> list[Rule]:
     timed = mapping.time.period is None
     return [
@@ -116,3 +146,34 @@ def _numbers(settings: CleanSettings) -> list[Rule]:
             rule = Rule(f"max_{name}", f"{name} is beyond {limit}", partial(above, name, limit))
             found = [*found, rule]
     return found
+
+
+def _returns(mapping: Mapping) -> list[Rule]:
+    if mapping.returns is None:
+        return []
+    why = {True: "takes back an earlier sale", False: "takes back a sale that is not there"}
+    return [
+        Rule(name, f"{why[sold]}: {mapping.returns}", partial(taken_back, sold))
+        for name, sold in ((RETURN, True), (f"{RETURN}_without_sale", False))
+    ]
+
+
+def _bots(settings: CleanSettings) -> list[Rule]:
+    if settings.max_user_events is None:
+        return []
+    reason = f"the user has more than {settings.max_user_events} events in the same "
+    told = reason + settings.user_events_per
+    return [Rule("bot", told, partial(too_many, settings.max_user_events))]
+
+
+def _outliers(settings: CleanSettings) -> list[Rule]:
+    units = {"box": "quartile ranges beyond the quartiles", "zscore": "deviations from the mean"}
+    return [
+        Rule(
+            f"outlier_{name}",
+            f"{name} is more than {chosen.k:g} {units[chosen.outlier]} known before",
+            partial(outside, name),
+        )
+        for name, chosen in numbers(settings).items()
+        if chosen.outlier != "off"
+    ]

@@ -25,8 +25,7 @@ def split_valid(
 ) -> CleanSplit:
     """Split bronze `rows`. `accepted` holds the keys of silver as it was before these rows."""
     checked = check_rows(rows, mapping, settings)
-    repeated = repeated_keys(checked, accepted)
-    return split_checked(checked, repeated, suspects(checked, repeated))
+    return split_checked(checked, repeated_keys(checked, accepted))
 
 
 def check_rows(rows: DataFrame, mapping: Mapping, settings: CleanSettings) -> DataFrame:
@@ -85,8 +84,14 @@ def suspects(checked: DataFrame, repeated: DataFrame | None) -> DataFrame:
     ).select(*_columns(wanted))
 
 
-def split_checked(checked: DataFrame, repeated: DataFrame | None, odd: DataFrame) -> CleanSplit:
-    """The two sides: what is beyond suspicion passes without a shuffle, the rest as judged."""
+def split_checked(
+    checked: DataFrame, repeated: DataFrame | None, odd: DataFrame | None = None
+) -> CleanSplit:
+    """The two sides: what is beyond suspicion passes without a shuffle, the rest as judged.
+
+    `odd`: the `suspects`, where the caller has kept them.
+    """
+    odd = suspects(checked, repeated) if odd is None else odd
     good = checked.where(F.col("rule").isNull())
     kept = odd.where(F.col("rule").isNull()).select(*_columns(SILVER))
     bad = odd.where(F.col("rule").isNotNull()).select(*_columns(QUARANTINE))

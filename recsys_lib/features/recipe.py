@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_lib.features import counts, sequences, vocabulary
+from recsys_lib.features.arrivals import Arrivals, arrivals
 from recsys_lib.mapping import Mapping, TableMapping
 from recsys_lib.settings import FeatureSettings
+from recsys_lib.tables import FEATURES as READER
 from recsys_lib.tables import Lake
 
-READER = "features"
+COUNTS = ("events", "late", "users", "known_users", "new_items", "new_users")
 EVENT = ("key", "user", "item", "type", "time", "order", "value", "window", "at")
 
 
@@ -21,33 +24,40 @@ def prepare_window(
 ) -> dict[str, int]:
     """Turn the silver rows that came since the last call into features named `window`.
 
-    Counts: {"events", "users", "known_users", "new_items", "new_users"}. Each table is written
-    once per window; a window that was prepared before answers from the ledger, and one without
-    events writes nothing.
+    Counts: {"events", "late", "users", "known_users", "new_items", "new_users"}. Each table is
+    written once per window; a window that was prepared before answers from the ledger, and one
+    without events writes nothing. From now on the window is closed (see `features.arrivals`).
     """
     closed = lake.ledger.recorded("silver", READER, window)
     if closed is not None:
         return dict(closed["counts"])
-    fresh = lake.next_increment("silver", READER)
-    if fresh is None or not fresh.rows:
-        found = dict.fromkeys(("events", "users", "known_users", "new_items", "new_users"), 0)
-    else:
-        events = lake.read(fresh).select(*EVENT).persist()
-        try:
-            _write(lake, events, window, mapping, settings)
-        finally:
-            events.unpersist()
-        found = {"events": fresh.rows, **_counts(lake, window)}
-    if fresh is not None:
-        lake.mark_read(fresh, READER, window=window, counts=found)
+    came = arrivals(lake, window)
+    found = dict.fromkeys(COUNTS, 0)
+    if came is None:
+        return found
+    came = replace(came, events=came.events.select(*EVENT, "late"))
+    events = came.events.persist()
+    try:
+        told = events.agg(F.count(F.lit(1)).alias("events"), F.count_if("late").alias("late"))
+        found = {**found, **told.collect()[0].asDict()}
+        if found["events"]:
+            _write(lake, came, window, mapping, settings)
+    finally:
+        events.unpersist()
+    if found["events"]:
+        _write_histories(lake, came, window, mapping, settings)
+        found = {**found, **_counts(lake, window)}
+    lake.mark_read(came.increment, READER, window=window, counts=found)
     return found
 
 
 def _write(
-    lake: Lake, events: DataFrame, window: int, mapping: Mapping, settings: FeatureSettings
+    lake: Lake, came: Arrivals, window: int, mapping: Mapping, settings: FeatureSettings
 ) -> None:
     """Order matters: each table is computed from those before it, and histories come last."""
     once: dict[str, Any] = {"app": READER, "version": window}
+    events = came.events
+    on_time = events.where(~F.col("late")) if came.some_late else events
     if not lake.done("vocabulary", **once):
         lake.append_once("vocabulary", _new_ids(lake, events, window, mapping), **once)
     words = lake.read("vocabulary").persist()
@@ -55,17 +65,36 @@ def _write(
         if not lake.done("item_features", **once):
             lake.append_once("item_features", _item_features(lake, words, window, mapping), **once)
         if not lake.done("item_counts", **once):
-            rows = counts.item_counts(events, words, mapping.targets).repartition("window")
+            known = counts.as_known(events, window) if came.some_late else events
+            rows = counts.item_counts(known, words, mapping.targets).repartition("window")
             lake.append_once("item_counts", rows, partition_by=("window",), **once)
         if not lake.done("sequences", **once):
-            rows = _sequences(lake, events, words, window, mapping, settings.max_history)
+            profiles = _profiles(lake, on_time, words, mapping)
+            rows = _sequences(lake, on_time, words, profiles, window, settings.max_history)
             lake.append_once("sequences", rows, partition_by=("window",), **once)
     finally:
         words.unpersist()
-    if not lake.done("histories", **once):
-        mine = lake.read("sequences").where(F.col("window") == window)
-        rows = sequences.histories_after(mine, settings.max_history)
-        lake.merge_once("histories", rows, on=["user"], **once)
+
+
+def _write_histories(
+    lake: Lake, came: Arrivals, window: int, mapping: Mapping, settings: FeatureSettings
+) -> None:
+    """Nothing is cached here: a MERGE reads its source more than once and insists on the tables."""
+    once: dict[str, Any] = {"app": READER, "version": window}
+    if lake.done("histories", **once):
+        return
+    mine = lake.read("sequences").where(F.col("window") == window)
+    rows = sequences.histories_after(mine, settings.max_history)
+    if came.some_late:
+        late, words = came.events.where("late"), lake.read("vocabulary")
+        rows = sequences.with_late(
+            rows,
+            sequences.news(late, words, settings.max_history),
+            _or_empty(lake, "histories", sequences.HISTORIES),
+            _profiles(lake, late, words, mapping),
+            settings.max_history,
+        )
+    lake.merge_once("histories", rows, on=["user"], **once)
 
 
 def _item_features(lake: Lake, words: DataFrame, window: int, mapping: Mapping) -> DataFrame:
@@ -80,21 +109,26 @@ def _sequences(
     lake: Lake,
     events: DataFrame,
     words: DataFrame,
+    profiles: DataFrame,
     window: int,
-    mapping: Mapping,
     max_history: int,
 ) -> DataFrame:
+    return sequences.sequences(
+        sequences.news(events, words, max_history),
+        _or_empty(lake, "histories", sequences.HISTORIES),
+        profiles,
+        max_history,
+        window,
+    )
+
+
+def _profiles(lake: Lake, events: DataFrame, words: DataFrame, mapping: Mapping) -> DataFrame:
+    """(user, profile): the attributes of the users of `events` as the shop has them now."""
     names = _names(mapping.users)
     users = events.select(F.col("user").alias("id")).distinct()
     people = _attributes(lake, "users", users, names)
     profiles = vocabulary.encode(people, words, "user", names, "profile")
-    return sequences.sequences(
-        sequences.news(events, words, max_history),
-        _or_empty(lake, "histories", sequences.HISTORIES),
-        profiles.withColumnRenamed("id", "user"),
-        max_history,
-        window,
-    )
+    return profiles.withColumnRenamed("id", "user")
 
 
 def _new_ids(lake: Lake, events: DataFrame, window: int, mapping: Mapping) -> DataFrame:

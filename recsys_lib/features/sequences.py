@@ -70,6 +70,48 @@ def histories_after(rows: DataFrame, max_history: int) -> DataFrame:
     )
 
 
+def with_late(
+    after: DataFrame, late: DataFrame, histories: DataFrame, profiles: DataFrame, max_history: int
+) -> DataFrame:
+    """HISTORIES to be merged: `after` (see `histories_after`) with what came late put in its place.
+
+    `late` is like `news`. `histories` is the state before, for users of whom only late events came.
+    """
+    absent = late.select("user").join(after.select("user"), "user", "left_anti")
+    names = [*ARRAYS, "profile"]
+    base = after.unionByName(histories.join(absent, "user", "left_semi").select("user", *names))
+    told = late.select("user", *(F.col(name).alias(f"late_{name}") for name in ARRAYS))
+    people = profiles.select("user", F.col("profile").alias("new_profile"))
+    joined = base.join(told, "user", "full").join(people, "user", "left")
+    merged = joined.withColumn("events", F.array_sort(F.concat(_told(""), _told("late_"))))
+    some_late = F.col("late_items").isNotNull()
+    arrays = [
+        F.when(some_late, F.col(f"events.{name}")).otherwise(F.col(name)).alias(name)
+        for name in ARRAYS
+    ]
+    profile = F.coalesce("new_profile", "profile", F.array().cast("array<int>"))
+    put = merged.select("user", *arrays, profile.alias("profile"))
+    return histories_after(put, max_history)
+
+
+def _told(prefix: str) -> Column:
+    """One struct an event, which sorts by time; of equal times the late one comes last."""
+    names = [
+        F.coalesce(F.col(f"{prefix}{n}"), F.array().cast(f"array<{k}>")).alias(n)
+        for n, k in ARRAYS.items()
+    ]
+    late = F.lit(bool(prefix))
+    return F.transform(
+        F.arrays_zip(*names),
+        lambda it, place: F.struct(
+            it["at"].alias("at"),
+            late.alias("late"),
+            place.alias("place"),
+            *(it[name].alias(name) for name in ("items", "types", "values")),
+        ),
+    )
+
+
 def _last(name: str, count: int) -> Column:
     it = F.col(name)
     return F.when(F.size(it) > count, F.slice(it, -count, count)).otherwise(it)

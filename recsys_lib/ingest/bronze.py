@@ -6,9 +6,9 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from recsys_lib.errors import SettingsError
-from recsys_lib.expressions import CORRUPT, column, faults, identifier
+from recsys_lib.expressions import CORRUPT, PAYLOAD, column, faults, identifier
 from recsys_lib.ingest.axis import Axis, event_time, place
-from recsys_lib.mapping import Mapping, TableMapping
+from recsys_lib.mapping import RETURN, STANDARD, Mapping, TableMapping
 
 UNREADABLE = "unreadable"
 SCHEMA = (
@@ -33,10 +33,11 @@ def check_mapping(rows: DataFrame, mapping: Mapping) -> None:
         "time.period": mapping.time.period,
         "windows.column": mapping.windows.column,
         **{f"rejects.{reason}": text for reason, text in mapping.rejects.items()},
+        "returns": mapping.returns,
         **_table_texts("items", mapping.items),
         **_table_texts("users", mapping.users),
     }
-    found = faults(texts, rows, boolean="rejects.")
+    found = faults(texts, rows, boolean=("rejects.", "returns"))
     if found:
         raise SettingsError(mapping.name, found)
 
@@ -44,13 +45,15 @@ def check_mapping(rows: DataFrame, mapping: Mapping) -> None:
 def parse(rows: DataFrame, mapping: Mapping, axis: Axis, earliest: str = "1990-01-01") -> DataFrame:
     """Bronze columns (SCHEMA), one row per raw record. Pure: nothing is dropped here.
 
-    `rejected` is the first of `mapping.rejects` that holds, or "unreadable" for a line that did
+    `rejected` is "return" for a row that takes a sale back, the first of `mapping.rejects` that
+    holds, or "unreadable" for a line that did
     not parse, whose payload is the line itself. The attributes of items and users are taken along
     only where the mapping gives no table for them, in the order of the mapping.
     """
     corrupt = F.col(CORRUPT) if CORRUPT in rows.columns else F.lit(None).cast("string")
-    named = [F.col(f"`{name}`") for name in rows.columns if name != CORRUPT]
-    payload = F.coalesce(corrupt, F.to_json(F.struct(*named)))
+    named = [F.col(f"`{name}`") for name in rows.columns if name not in (CORRUPT, PAYLOAD)]
+    text = F.col(PAYLOAD) if PAYLOAD in rows.columns else F.to_json(F.struct(*named))
+    payload = F.coalesce(corrupt, text)
     time = event_time(rows, mapping)
     window, at = place(rows, mapping, axis, time, earliest)
     parsed = rows.select(
@@ -89,19 +92,24 @@ def _or_null(rows: DataFrame, text: str | None, kind: str) -> Column:
 
 
 def _first_reject(rows: DataFrame, mapping: Mapping) -> Column:
-    tests = [F.when(column(t, rows), F.lit(reason)) for reason, t in mapping.rejects.items()]
+    # A return first: what it takes back is negative, and other rejects would hold for it too.
+    named = {RETURN: mapping.returns, **mapping.rejects}
+    tests = [F.when(column(t, rows), F.lit(reason)) for reason, t in named.items() if t]
     return F.coalesce(*tests) if tests else F.lit(None).cast("string")
 
 
 def _attributes(rows: DataFrame, table: TableMapping | None) -> Column:
     if table is None or table.path is not None:
         return F.lit(None).cast("array<string>")
-    values = [identifier(text, rows) for text in table.attributes.values()]
+    values = [identifier(text, rows) for text in table.columns.values()]
     return F.array(*values).cast("array<string>")
 
 
 def _table_texts(section: str, table: TableMapping | None) -> dict[str, str | None]:
     if table is None or table.path is not None:
         return {}
-    texts = {f"{section}.attributes.{name}": text for name, text in table.attributes.items()}
+    texts = {
+        f"{section}.{'' if name in STANDARD else 'attributes.'}{name}": text
+        for name, text in table.columns.items()
+    }
     return {f"{section}.id": table.id, **texts}

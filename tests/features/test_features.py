@@ -72,7 +72,14 @@ def shop(lake: Lake) -> Lake:
 
 def test_a_window_becomes_vocabulary_counts_sequences_and_histories(shop: Lake) -> None:
     counts = prepare_window(shop, 1, MAPPING, FeatureSettings())
-    assert counts == {"events": 4, "users": 2, "known_users": 0, "new_items": 3, "new_users": 2}
+    assert counts == {
+        "events": 4,
+        "late": 0,
+        "users": 2,
+        "known_users": 0,
+        "new_items": 3,
+        "new_users": 2,
+    }
     assert rows_of(shop.read("vocabulary"), "kind", "index", "id") == [
         ("item", 1, "b"),
         ("item", 2, "c"),
@@ -110,7 +117,14 @@ def test_the_next_window_starts_from_what_is_known(shop: Lake) -> None:
     prepare_window(shop, 1, MAPPING, FeatureSettings())
     arrive(shop, 1, ("u", "d", "buy", 400, 1.0), ("w", "a", "buy", 401, 1.0))
     counts = prepare_window(shop, 2, MAPPING, FeatureSettings())
-    assert counts == {"events": 2, "users": 2, "known_users": 1, "new_items": 1, "new_users": 1}
+    assert counts == {
+        "events": 2,
+        "late": 0,
+        "users": 2,
+        "known_users": 1,
+        "new_items": 1,
+        "new_users": 1,
+    }
     mine = shop.read("sequences").where("window = 2")
     assert rows_of(mine, "user", "items", "known") == [("u", [1, 2, 3, 4], 3), ("w", [3], 0)]
     assert rows_of(shop.read("histories"), "user", "items") == [

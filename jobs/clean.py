@@ -1,0 +1,64 @@
+"""Clean what live sources have landed, and close the windows that their watermarks let.
+
+  spark-submit jobs/clean.py --config conf/local.yaml --out build/live [--mapping MAPPING.yaml]
+
+Call it as often as you like: bronze becomes silver or quarantine at once, but a window becomes
+features only when every source is past it by its watermark (clean.watermark). What comes for it
+afterwards is late: history of later windows, never a target.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyspark.sql import functions as F
+
+from jobs.context import Context, log, opened, parser, run
+from recsys_lib.adapters.sources.files import fingerprint, read_log
+from recsys_lib.catalog.recipe import merge_catalog
+from recsys_lib.clean.late import closable_window
+from recsys_lib.clean.recipe import clean_fresh
+from recsys_lib.clean.report import as_table, by_rule
+from recsys_lib.features.recipe import prepare_window
+from recsys_lib.tables import closed_window
+
+
+def settle(context: Context) -> dict[int, Any]:
+    """Clean all that has landed, then prepare every window that can be closed; its counts."""
+    lake, mapping, settings = context.lake, context.mapping, context.settings
+    cleaned = clean_fresh(lake, mapping, settings.clean)
+    log.info("cleaned %s", cleaned)
+    due = _due(context)
+    name = due[-1] if due else 0
+    merge_catalog(lake, name, mapping, lambda path: read_log(context.spark, path), fingerprint)
+    return {window: prepare_window(lake, window, mapping, settings.features) for window in due}
+
+
+def _due(context: Context) -> range:
+    """Windows to close now, in order. The first time the whole history is one increment."""
+    lake, windows = context.lake, context.mapping.windows
+    last = closable_window(lake, context.settings.clean, windows.days)
+    if last is None:
+        return range(0)
+    closed = closed_window(lake)
+    if closed is not None:
+        return range(closed + 1, last + 1)
+    first = lake.read("silver").agg(F.min("window").alias("first")).collect()[0]["first"]
+    end = first + windows.history - 1
+    return range(end, last + 1)
+
+
+def main(argv: list[str]) -> None:
+    made = parser(__doc__)
+    made.add_argument("--mapping", help="what the columns mean; needed once")
+    args = made.parse_args(argv)
+    with opened(args, "clean", args.mapping) as context:
+        for window, counts in settle(context).items():
+            print(f"window {window}: {counts}")
+        told = as_table(by_rule(context.lake))
+        log.info("%s", told)
+        print(told)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,86 @@
+"""Bring rows of the quarantine back after a fix; what is good now lands in silver exactly once.
+
+  spark-submit jobs/reingest.py --out build/demo --reason bad_time [--since 2024-05-01]
+      [--window 27] [--mapping FIXED.yaml] [--set clean.earliest=1980-01-01]
+
+Rows that still break a rule stay. Killed at any moment, the same command goes on.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyspark.sql import DataFrame
+
+from jobs.context import Context, log, opened, parser, run
+from recsys_lib.adapters.sources.payloads import read_payloads
+from recsys_lib.clean.reingest import Selection, reingest
+from recsys_lib.clean.report import as_table, by_rule
+from recsys_lib.errors import SettingsError
+from recsys_lib.ingest.axis import Axis, find_axis
+from recsys_lib.ingest.bronze import check_mapping, parse
+from recsys_lib.ingest.recipe import axis_of
+from recsys_lib.mapping import Mapping, load_mapping
+
+
+def bring_back(context: Context, chosen: Selection, mapping: Mapping) -> dict[str, int]:
+    """Take the chosen payloads through `mapping` and the rules again; counts of rows."""
+    axis, clean = _axis(context, mapping), context.settings.clean
+
+    def parsed(payloads: DataFrame) -> DataFrame:
+        raw = read_payloads(context.spark, payloads, context.lake.read("bronze"))
+        check_mapping(raw, mapping)
+        return parse(raw, mapping, axis, clean.earliest)
+
+    return reingest(context.lake, chosen, parsed, mapping, clean)
+
+
+def _axis(context: Context, mapping: Mapping) -> Axis:
+    manifest = context.replay.manifest()
+    if manifest is not None:
+        return axis_of(manifest)
+    if mapping.time.period is None and mapping.windows.start is None:
+        fault = "windows.start must be given, as this run was not cut from a log; add it"
+        raise SettingsError(mapping.name, [fault])
+    return find_axis(context.spark.range(0), mapping, context.settings.clean.earliest)
+
+
+def _fixed(context: Context, path: str | None) -> Mapping:
+    """The mapping of the run, or a corrected one of the same log on the same axis."""
+    if path is None:
+        return context.mapping
+    mapping, kept = load_mapping(path), context.mapping
+    pairs: dict[str, tuple[Any, Any]] = {
+        "name": (mapping.name, kept.name),
+        "windows": (mapping.windows, kept.windows),
+    }
+    faults = [
+        f"{name} must be the run's own, {wanted!r}, got {got!r}; correct other keys only"
+        for name, (got, wanted) in pairs.items()
+        if got != wanted
+    ]
+    if faults:
+        raise SettingsError(path, faults)
+    return mapping
+
+
+def main(argv: list[str]) -> None:
+    made = parser(__doc__)
+    made.add_argument("--reason", required=True, metavar="RULE", help="the rule they broke")
+    made.add_argument("--since", metavar="TIME", help="only what arrived since (ISO, UTC)")
+    made.add_argument("--window", type=int, help="only rows of this window")
+    made.add_argument("--mapping", metavar="YAML", help="corrected mapping; default: the run's")
+    args = made.parse_args(argv)
+    with opened(args, "reingest") as context:
+        chosen = Selection(args.reason, args.since, args.window)
+        counts = bring_back(context, chosen, _fixed(context, args.mapping))
+        told = as_table(by_rule(context.lake))
+        log.info("re-ingest of %s: %s\n%s", chosen, counts, told)
+        print(
+            f"{args.reason}: {counts['selected']:,} rows looked at, {counts['landed']:,} landed, "
+            f"{counts['settled']:,} settled, {counts['left']:,} left\n{told}"
+        )
+
+
+if __name__ == "__main__":
+    run(main)

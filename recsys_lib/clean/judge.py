@@ -1,0 +1,88 @@
+"""Rows and what the lake knows of them -> the rule that each breaks, if any."""
+
+from __future__ import annotations
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from recsys_lib.clean.facts import numbers, with_fences, with_sales, with_user_events
+from recsys_lib.clean.near import near_keys
+from recsys_lib.clean.rules import near_duplicate
+from recsys_lib.clean.split import check_rows
+from recsys_lib.clean.statistics import known
+from recsys_lib.mapping import Mapping
+from recsys_lib.settings import CleanSettings
+from recsys_lib.tables import Lake
+from recsys_lib.types import Increment
+
+
+def judged(
+    lake: Lake,
+    rows: DataFrame,
+    fresh: Increment,
+    mapping: Mapping,
+    settings: CleanSettings,
+    before: int | None = None,
+) -> DataFrame:
+    """`rows` of bronze with `rule` and `reason` (see `check_rows`).
+
+    `fresh` says which windows they are of, and up to which version of bronze counts; statistics
+    are those of increments before the one that landed `before` (default: `fresh` itself). Silver
+    must be as it was before these rows. What is not set costs nothing: each fact is looked up
+    only for its own rule.
+    """
+    silver = lake.read("silver") if lake.exists("silver") else None
+    if settings.max_user_events is not None:
+        landed = _of_windows(lake.read("bronze", version=fresh.to_version - 1), fresh, 0)
+        rows = with_user_events(rows, landed, settings.user_events_per)
+    if mapping.returns is not None:
+        rows = with_sales(rows, _recent(silver, fresh, settings), mapping, settings)
+    if any(column.outlier != "off" for column in numbers(settings).values()):
+        rows = with_fences(
+            rows, known_before(lake, fresh.to_version if before is None else before), settings
+        )
+    checked = check_rows(rows, mapping, settings)
+    if settings.near_seconds:
+        near = None if silver is None else _of_windows(silver, fresh, 1)
+        checked = _without_near(checked, near, settings)
+    return checked
+
+
+def known_before(lake: Lake, landed: int) -> DataFrame | None:
+    """What the increments before the one `landed` tell; None before the first."""
+    if not lake.exists("statistics"):
+        return None
+    before = lake.read("statistics").where(F.col("landed") < landed)
+    return None if before.isEmpty() else known(before)
+
+
+def _without_near(
+    checked: DataFrame, silver: DataFrame | None, settings: CleanSettings
+) -> DataFrame:
+    rule = near_duplicate(settings)
+    good = checked.where(F.col("rule").isNull())
+    near = near_keys(good, silver, settings.near_seconds).withColumn("_near", F.lit(True))
+    marked = checked.join(near, "key", "left")
+    broken = F.col("rule").isNull() & rule.broken()
+    return marked.withColumns(
+        {
+            "reason": F.when(broken, F.lit(rule.reason)).otherwise(F.col("reason")),
+            "rule": F.when(broken, F.lit(rule.name)).otherwise(F.col("rule")),
+        }
+    )
+
+
+def _recent(
+    silver: DataFrame | None, fresh: Increment, settings: CleanSettings
+) -> DataFrame | None:
+    if silver is None or settings.return_windows is None or fresh.first_window is None:
+        return silver
+    return silver.where(F.col("window") >= fresh.first_window - settings.return_windows)
+
+
+def _of_windows(rows: DataFrame, fresh: Increment, around: int) -> DataFrame:
+    """Files of other windows are not even opened, so the cost does not grow with history."""
+    if fresh.first_window is None or fresh.last_window is None:
+        return rows
+    first, last = fresh.first_window - around, fresh.last_window + around
+    return rows.where(F.col("window").between(first, last))

@@ -1,0 +1,46 @@
+"""When a window may be closed, and which events come after that."""
+
+from __future__ import annotations
+
+import math
+
+from pyspark.sql import Column
+from pyspark.sql import functions as F
+
+from recsys_lib.settings import CleanSettings, WatermarkSettings
+from recsys_lib.tables import Lake, closed_window
+
+DAY = 86_400.0
+
+
+def late(closed: int | None) -> Column:
+    """Whether the event's window was closed when it came; such an event is never a target."""
+    if closed is None:
+        return F.lit(False)
+    return F.coalesce(F.col("window") <= closed, F.lit(False))
+
+
+def closable_window(lake: Lake, settings: CleanSettings, days: float) -> int | None:
+    """The last window that may be closed now; None if none may that is not closed already.
+
+    Every source of silver must have passed its end by the source's watermark. A source that was
+    silent in all open windows is not waited for. `days` is the length of a window.
+    """
+    if not lake.exists("silver"):
+        return None
+    closed = closed_window(lake)
+    rows = lake.read("silver")
+    rows = rows if closed is None else rows.where(F.col("window") > closed)
+    newest = rows.groupBy("source").agg(F.max("at").alias("at"), F.min("window").alias("first"))
+    told = [row for row in newest.collect() if row["at"] is not None]
+    if not told:
+        return None
+    own = settings.watermarks
+    passed = [row["at"] - _windows(own.get(row["source"]), settings, days) for row in told]
+    last = math.floor(min(passed)) - 1
+    return last if last >= min(row["first"] for row in told) else None
+
+
+def _windows(own: WatermarkSettings | None, settings: CleanSettings, days: float) -> float:
+    it = own or settings.watermark
+    return it.windows + it.seconds / (days * DAY)

@@ -1,0 +1,159 @@
+"""Good rows -> silver rows: gaps filled, numbers normalised, columns crossed. All only if set.
+
+Silver gets a column only for what is set: `filled` (names), `value_normal` and so on,
+`cross_<name>`, and `statistics`, the version of bronze up to which the statistics reach that the
+row was refined with.
+"""
+
+from __future__ import annotations
+
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+from recsys_lib.clean.facts import numbers, statistic, with_known
+from recsys_lib.clean.statistics import NUMBERS, squeezed
+from recsys_lib.settings import CleanSettings, ColumnSettings, CrossSettings, FilledSettings
+
+NONE = "struct<n:bigint,mean:double,sd:double,log_mean:double,log_sd:double,q1:double,"
+NONE += "median:double,q3:double,low:double,high:double,"
+NONE += "last:struct<time:timestamp,key:string,x:double>>"
+
+
+def used(settings: CleanSettings) -> list[str]:
+    """The numbers whose statistics anything needs."""
+    crossed = {part for cross in settings.crosses.values() for part in cross.of}
+    return [
+        name
+        for name, column in numbers(settings).items()
+        if column.outlier != "off"
+        or column.normalise in ("zscore", "minmax")
+        or _fill(column) != "off"
+        or name in crossed
+    ]
+
+
+def by_item(settings: CleanSettings) -> bool:
+    """Whether statistics are needed item by item."""
+    columns = numbers(settings).values()
+    return any(c.by == "item" or _fill(c) == "interpolate" for c in columns)
+
+
+def refined(
+    valid: DataFrame, before: DataFrame | None, own: DataFrame | None, settings: CleanSettings
+) -> DataFrame:
+    """`before` is what was known before these rows (see `statistics.known`), None for the first.
+
+    Then nothing is filled but what the rows themselves surround; for normal forms and crosses,
+    which judge nobody, the rows' `own` statistics count.
+    """
+    columns = numbers(settings)
+    filled = {n: c for n, c in columns.items() if isinstance(c, FilledSettings) and c.fill != "off"}
+    normal = {n: c for n, c in columns.items() if c.normalise != "off"}
+    if not filled and not normal and not settings.crosses:
+        return valid
+    names, items = used(settings), by_item(settings)
+    silver = valid.columns
+    rows = valid
+    if filled:
+        rows = _filled(_with(rows, before, names, items), filled, before is None)
+        silver = [*silver, "filled"]
+        rows = rows.select(*(F.col(f"`{c}`") for c in silver))
+    if not normal and not settings.crosses:
+        return rows
+    known = own if before is None else before
+    rows = _with(rows, known, names, items)
+    made = {f"{name}_normal": _normal(name, column) for name, column in normal.items()}
+    cuts, reached = _collected(known)
+    crosses = {f"cross_{n}": _cross(cross, cuts) for n, cross in settings.crosses.items()}
+    made = {**made, **crosses, "statistics": F.lit(reached).cast("bigint")}
+    return rows.withColumns(made).select(*(F.col(f"`{c}`") for c in (*silver, *made)))
+
+
+def _fill(column: ColumnSettings) -> str:
+    return column.fill if isinstance(column, FilledSettings) else "off"
+
+
+def _with(rows: DataFrame, known: DataFrame | None, names: list[str], items: bool) -> DataFrame:
+    if known is not None:
+        return with_known(rows, known, names, items)
+    none = F.lit(None).cast(NONE)
+    return rows.withColumns({f"_{scope}_{n}": none for n in names for scope in ("all", "item")})
+
+
+def _filled(rows: DataFrame, columns: dict[str, FilledSettings], first: bool) -> DataFrame:
+    values: dict[str, Column] = {}
+    for name, column in columns.items():
+        known = statistic(name, column, otherwise_all=True)
+        if column.fill == "interpolate":
+            last = F.lit(None).cast("struct<time:timestamp,key:string,x:double>")
+            value = _between(name, last if first else F.col(f"_item_{name}")["last"])
+        else:
+            value = known[column.fill]
+        values = {**values, name: F.coalesce(F.col(name), value)}
+    missing = [
+        F.when(F.col(name).isNull() & value.isNotNull(), F.lit(name))
+        for name, value in values.items()
+    ]
+    made = rows.withColumn("filled", F.array_compact(F.array(*missing)))
+    return made.withColumns(values)
+
+
+def _between(name: str, last: Column) -> Column:
+    """On the line in time between the item's values before and after; else the nearer one's."""
+    in_time = Window.partitionBy("item").orderBy("time", "window", "order", "key")
+    told = F.when(F.col(name).isNotNull(), F.struct("time", F.col(name).alias("x")))
+    earlier = F.last(told, True).over(in_time.rowsBetween(Window.unboundedPreceding, -1))
+    known = F.when(last.isNotNull(), F.struct(last["time"].alias("time"), last["x"].alias("x")))
+    before = F.coalesce(earlier, known)
+    after = F.first(told, True).over(in_time.rowsBetween(1, Window.unboundedFollowing))
+    micros = [F.unix_micros(t) for t in (before["time"], F.col("time"), after["time"])]
+    span = micros[2] - micros[0]
+    share = F.when(
+        span > 0, F.least(F.greatest((micros[1] - micros[0]) / span, F.lit(0)), F.lit(1))
+    )
+    line = before["x"] + (after["x"] - before["x"]) * share
+    return F.coalesce(line, before["x"], after["x"])
+
+
+def _normal(name: str, column: ColumnSettings) -> Column:
+    x = NUMBERS[name]()
+    if column.normalise == "log":
+        return squeezed(x)
+    it = statistic(name, column, otherwise_all=True)
+    if column.normalise == "minmax":
+        spread = it["high"] - it["low"]
+        return F.when(spread > 0, (x - it["low"]) / spread)
+    mean, sd = ("log_mean", "log_sd") if column.log else ("mean", "sd")
+    x = squeezed(x) if column.log else x
+    return F.when(it[sd] > 0, (x - it[mean]) / it[sd])
+
+
+def _collected(known: DataFrame | None) -> tuple[dict[str, list[float]], int | None]:
+    """The deciles of all items, three rows at most, and the version that they reach."""
+    if known is None:
+        return {}, None
+    rows = known.where("item IS NULL").select("name", "cuts", "landed").collect()
+    cuts = {row["name"]: sorted({x for x in row["cuts"] if x is not None}) for row in rows}
+    return cuts, max((row["landed"] for row in rows), default=None)
+
+
+def _cross(cross: CrossSettings, cuts: dict[str, list[float]]) -> Column:
+    """1 to `buckets`; 0 where a part is missing."""
+    parts = [_part(name, cuts) for name in cross.of]
+    some = F.lit(True)
+    for part in parts:
+        some = some & part.isNotNull()
+    hashed = F.pmod(F.xxhash64(F.to_json(F.array(*parts))), F.lit(cross.buckets)) + 1
+    return F.when(some, hashed).otherwise(F.lit(0)).cast("int")
+
+
+def _part(name: str, cuts: dict[str, list[float]]) -> Column:
+    if name in NUMBERS:
+        x = NUMBERS[name]()
+        over = [F.when(x > F.lit(cut), F.lit(1)).otherwise(F.lit(0)) for cut in cuts.get(name, [])]
+        place = F.lit(0)
+        for one in over:
+            place = place + one
+        return F.when(x.isNotNull(), place).cast("string")
+    made = {"hour": F.hour("time"), "weekday": F.weekday("time")}
+    return made.get(name, F.col(name)).cast("string")

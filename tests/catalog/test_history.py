@@ -1,0 +1,173 @@
+"""Statements may come in any order: the table they make is the same, and so is what was then."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from pyspark.sql import DataFrame
+
+from recsys_lib.adapters.lake import Lake
+from recsys_lib.catalog.attributes import from_table
+from recsys_lib.catalog.history import as_of
+from recsys_lib.catalog.recipe import merge_catalog, merge_statements
+from recsys_lib.mapping import Mapping, TableMapping
+
+START = datetime(2020, 1, 1, tzinfo=UTC)
+TABLE = TableMapping(
+    path="items.csv",
+    id="sku",
+    attributes={"color": "c"},
+    updated="t",
+    price="p",
+    available="on_shelf",
+    promotion="promo",
+)
+MAPPING = Mapping.model_validate(
+    {
+        "user": "u",
+        "item": "i",
+        "time": {"timestamp": "t"},
+        "windows": {"history": 1},
+        "items": TABLE.model_dump(),
+    }
+)
+RAW = "sku string, c string, p string, on_shelf string, promo string, t timestamp"
+Said = tuple[str, str | None, str, str, str | None, int]
+
+
+def table(lake: Lake, rows: list[Said]) -> DataFrame:
+    told = [(*row[:-1], START + timedelta(hours=row[-1])) for row in rows]
+    return lake.spark.createDataFrame(told, RAW)
+
+
+def say(lake: Lake, number: int, rows: list[Said]) -> None:
+    merge_statements(
+        lake, "items", from_table(table(lake, rows), TABLE, "t"), app=f"t{number}", version=0
+    )
+
+
+def shown(lake: Lake) -> dict[str, tuple[Any, ...]]:
+    rows = lake.read("items").select("id", "color", "price", "available", "promotion").collect()
+    return {row["id"]: tuple(row)[1:] for row in rows}
+
+
+SAID = st.tuples(
+    st.sampled_from("abcdefghij"),
+    st.sampled_from(["red", "blue", None]),
+    st.sampled_from(["1.5", "2"]),
+    st.sampled_from(["true", "false"]),
+    st.sampled_from(["sale", None]),
+    st.integers(0, 3),
+)
+
+
+@given(said=st.lists(SAID, min_size=40, max_size=60), seed=st.randoms(use_true_random=False))
+@settings(
+    max_examples=2,
+    deadline=None,
+    phases=[Phase.generate],
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),
+)
+def test_any_order_of_updates_ends_with_the_same_table(
+    tmp_path_factory: pytest.TempPathFactory, lake: Lake, said: list[Said], seed: Any
+) -> None:
+    shuffled = list(said)
+    seed.shuffle(shuffled)
+    ends = []
+    for rows in (said, shuffled):
+        shop = Lake(lake.spark, str(tmp_path_factory.mktemp("order")))
+        for number, start in enumerate(range(0, len(rows), 20)):
+            say(shop, number, rows[start : start + 20])
+        ends = [*ends, shown(shop)]
+    assert ends[0] == ends[1]
+    for sku in {row[0] for row in said}:
+        newest = max(row[-1] for row in said if row[0] == sku)
+        words = {
+            (c, float(p), on == "true", promo)
+            for s, c, p, on, promo, t in said
+            if (s, t) == (sku, newest)
+        }
+        assert ends[0][sku] in words, "the last writer by source time"
+
+
+def test_features_are_as_of_the_time_of_the_event(lake: Lake) -> None:
+    say(lake, 0, [("a", "red", "2", "true", None, 10), ("a", "red", "1", "true", "sale", 20)])
+    say(lake, 1, [("a", "blue", "3", "false", None, 15)])
+    events = lake.spark.createDataFrame(
+        [(n, "a", START + timedelta(hours=h)) for n, h in enumerate((5, 10, 14, 15, 19, 20))]
+        + [(6, "z", START), (7, None, START), (8, "a", None)],
+        "n int, item string, time timestamp",
+    )
+    found = as_of(lake, "items", events, "time").orderBy("n").collect()
+    assert [tuple(r)[3:] for r in found] == [
+        (None, None, None, None),
+        ("red", 2.0, True, None),
+        ("red", 2.0, True, None),
+        ("blue", 3.0, False, None),
+        ("blue", 3.0, False, None),
+        ("red", 1.0, True, "sale"),
+        *[(None, None, None, None)] * 3,
+    ]
+
+
+def test_what_changed_can_be_read_from_the_change_feed(lake: Lake) -> None:
+    say(lake, 0, [("a", "red", "2", "true", None, 1), ("b", "red", "2", "true", None, 1)])
+    say(lake, 1, [("a", "red", "4", "true", None, 2), ("b", "old", "9", "true", None, 0)])
+    feed = lake.spark.read.option("readChangeFeed", "true").option("startingVersion", 1)
+    changes = feed.format("delta").load(lake.path("items")).collect()
+    assert sorted((r["id"], r["price"], r["_change_type"]) for r in changes) == [
+        ("a", 2.0, "update_preimage"),
+        ("a", 4.0, "update_postimage"),
+    ]
+
+
+def test_killed_after_the_history_the_same_call_finishes_the_merge(lake: Lake) -> None:
+    class KilledError(Exception):
+        pass
+
+    def dying(*_: Any, **__: Any) -> bool:
+        raise KilledError
+
+    rows: list[Said] = [("a", "red", "2", "true", None, 1)]
+    merge, lake.merge_once = lake.merge_once, dying  # type: ignore[method-assign]
+    with pytest.raises(KilledError):
+        merge_catalog(lake, 0, MAPPING, lambda _: table(lake, rows), lambda _: "one")
+    lake.merge_once = merge  # type: ignore[method-assign]
+    for _ in range(2):
+        merge_catalog(lake, 0, MAPPING, lambda _: table(lake, rows), lambda _: "one")
+    assert shown(lake) == {"a": ("red", 2.0, True, None)}
+    grown: list[Said] = [*rows, ("a", "red", "3", "true", None, 2)]
+    merge_catalog(lake, 1, MAPPING, lambda _: table(lake, grown), lambda _: "two")
+    assert shown(lake) == {"a": ("red", 3.0, True, None)}
+    assert lake.read("items_history").count() == 2, "what is recorded is not recorded again"
+
+
+def test_a_table_without_times_holds_since_ever_and_changes_when_it_is_read(lake: Lake) -> None:
+    plain = MAPPING.model_copy(
+        update={"items": TableMapping(path="x", id="sku", attributes={"color": "c"})}
+    )
+    for fingerprint, rows in (
+        ("one", [("a", "red", "", "", None, 0)]),
+        ("two", [("a", "blue", "", "", None, 0), ("b", None, "", "", None, 0)]),
+    ):
+        told: list[Said] = rows  # type: ignore[assignment]
+        merge_catalog(lake, 0, plain, lambda _, t=told: table(lake, t), lambda _, f=fingerprint: f)
+    now = datetime.now(UTC) + timedelta(hours=1)
+    events = lake.spark.createDataFrame(
+        [(0, "a", START), (1, "a", now), (2, "b", START)], "n int, item string, time timestamp"
+    )
+    found = as_of(lake, "items", events, "time").orderBy("n").collect()
+    assert [r["item_color"] for r in found] == ["red", "blue", None]
+
+
+def test_a_field_is_standard_or_free_but_not_both() -> None:
+    with pytest.raises(ValidationError, match="must differ, got \\['price'\\]"):
+        TableMapping(path="x", id="i", attributes={"price": "p"}, price="q")
+    with pytest.raises(ValidationError, match="updated needs path"):
+        TableMapping(id="i", attributes={"color": "c"}, updated="t")
