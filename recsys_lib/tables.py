@@ -30,6 +30,7 @@ class Lake(Protocol):
         app: str,
         version: int,
         partition_by: Sequence[str] = (),
+        merge_schema: bool = False,
     ) -> bool: ...
 
     def merge_once(

@@ -79,14 +79,20 @@ class Lake:
         app: str,
         version: int,
         partition_by: Sequence[str] = (),
+        merge_schema: bool = False,
     ) -> bool:
-        """Append `rows` unless this write of `app` is in the log. True if it wrote now."""
+        """Append `rows` unless this write of `app` is in the log. True if it wrote now.
+
+        `merge_schema`: columns that the table lacks are added to it.
+        """
         if self.done(table, app, version):
             return False
         writer = rows.write.format("delta").mode("append")
         writer = writer.option("txnAppId", app).option("txnVersion", version)
         if partition_by and not self.exists(table):
             writer = writer.partitionBy(*partition_by)
+        if merge_schema:
+            writer = writer.option("mergeSchema", "true")
         writer.save(self.path(table))
         return True
 

@@ -15,7 +15,7 @@ from recsys_lib.tables import Lake
 
 def merge_catalog(
     lake: Lake,
-    window: int,
+    window: int | None,
     mapping: Mapping,
     read: Callable[[str], DataFrame],
     fingerprint: Callable[[str], str],
@@ -54,7 +54,7 @@ def _from_path(
     return lake.merge_once(name, rows, on=["id"], app=app, version=0)
 
 
-def _from_silver(lake: Lake, name: str, table: TableMapping, window: int) -> bool:
+def _from_silver(lake: Lake, name: str, table: TableMapping, window: int | None) -> bool:
     reader = f"catalog:{name}"
     fresh = lake.next_increment("silver", reader)
     if fresh is None:

@@ -18,14 +18,15 @@ READER = "clean"
 
 
 def clean_increment(
-    lake: Lake, window: int, mapping: Mapping, settings: CleanSettings
+    lake: Lake, window: int | None, mapping: Mapping, settings: CleanSettings
 ) -> dict[str, Any]:
     """Clean what has landed since the last call, under the name of `window`; counts of rows.
 
     {"rows": bronze rows, "silver": …, "quarantine": …, "by_rule": {rule: rows}}, where rows =
-    silver + quarantine. A window that was cleaned before answers from the ledger.
+    silver + quarantine. A window that was cleaned before answers from the ledger; an endless
+    source has no window to close (None), so whatever has landed is cleaned.
     """
-    closed = lake.ledger.recorded("bronze", READER, window)
+    closed = None if window is None else lake.ledger.recorded("bronze", READER, window)
     if closed is not None:
         return dict(closed["counts"])
     fresh = lake.next_increment("bronze", READER)
@@ -48,7 +49,8 @@ def _write(lake: Lake, fresh: Increment, mapping: Mapping, settings: CleanSettin
         split = split_checked(checked, None if repeated.isEmpty() else repeated)
         # Quarantine first: duplicates are found against silver, which must still be the old one.
         for table, rows in (("quarantine", split.rejected), ("silver", split.valid)):
-            lake.append_once(table, rows.withColumn("landed", stamp), app=READER, version=landed)
+            stamped = rows.withColumn("landed", stamp)
+            lake.append_once(table, stamped, app=READER, version=landed, merge_schema=True)
     finally:
         repeated.unpersist()
 

@@ -12,6 +12,7 @@ from recsys_lib.types import CleanSplit
 
 EVENT = ("user", "item", "type", "time", "order", "value", "quantity", "window", "at", "source")
 SILVER = ("key", *EVENT, "item_attributes", "user_attributes")
+FIELDS = "fields"  # what the records hold beside: a struct that grows, in live lakes only
 QUARANTINE = ("key", "source", "payload", "rule", "reason", "window", "arrived")
 
 
@@ -31,7 +32,12 @@ def check_rows(rows: DataFrame, mapping: Mapping, settings: CleanSettings) -> Da
     applied = rules(mapping, settings)
     names = F.coalesce(*(F.when(rule.broken(), F.lit(rule.name)) for rule in applied))
     reasons = F.create_map(*(F.lit(text) for rule in applied for text in (rule.name, rule.reason)))
-    return rows.withColumn("rule", names).withColumn("reason", reasons[F.col("rule")])
+    reason = reasons[F.col("rule")]
+    if "detail" in rows.columns:
+        # What exactly was wrong, where landing could tell: it knows of these two rules alone.
+        told = F.col("rule") == F.col("rejected")
+        reason = F.coalesce(F.when(told, F.col("detail")), reason)
+    return rows.withColumn("rule", names).withColumn("reason", reason)
 
 
 def repeated_keys(checked: DataFrame, accepted: DataFrame | None) -> DataFrame:
@@ -57,8 +63,9 @@ def split_checked(checked: DataFrame, repeated: DataFrame | None) -> CleanSplit:
     """
     good = checked.where(F.col("rule").isNull())
     bad = checked.where(F.col("rule").isNotNull()).select(*_columns(QUARANTINE))
+    silver = _columns((*SILVER, FIELDS) if FIELDS in checked.columns else SILVER)
     if repeated is None:
-        return CleanSplit(good.select(*_columns(SILVER)), bad)
+        return CleanSplit(good.select(*silver), bad)
     order = [F.col(f"`{name}`").asc_nulls_last() for name in (*EVENT, "payload")]
     rank = F.row_number().over(Window.partitionBy("key").orderBy(*order))
     ranked = good.join(repeated, "key").withColumn("rank", rank)
@@ -67,9 +74,7 @@ def split_checked(checked: DataFrame, repeated: DataFrame | None) -> CleanSplit:
         {"rule": F.lit(DUPLICATE), "reason": F.lit(DUPLICATE_REASON)}
     )
     alone = good.join(repeated, "key", "left_anti")
-    valid = alone.select(*_columns(SILVER)).unionByName(
-        ranked.where(keep).select(*_columns(SILVER))
-    )
+    valid = alone.select(*silver).unionByName(ranked.where(keep).select(*silver))
     return CleanSplit(valid, bad.unionByName(again.select(*_columns(QUARANTINE))))
 
 

@@ -17,7 +17,9 @@ DATANODE = "org.apache.hadoop.hdfs.server.datanode.DataNode"
 
 def ports(datanodes: int) -> list[str]:
     """Names of the ports these services need."""
-    nodes = [f"datanode{n}.{part}" for n in range(1, datanodes + 1) for part in ("data", "http", "ipc")]
+    nodes = [
+        f"datanode{n}.{part}" for n in range(1, datanodes + 1) for part in ("data", "http", "ipc")
+    ]
     return ["namenode", "namenode.http", *nodes]
 
 

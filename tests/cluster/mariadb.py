@@ -30,7 +30,7 @@ def address(ports: Mapping[str, int]) -> str:
 
 def services(folder: Path, ports: Mapping[str, int]) -> list[Service]:
     home = folder / "mariadb"
-    # A socket's path may not be longer than 107 characters, so it is named from the folder it is in.
+    # A socket's path may hold 107 characters, so it is named from the folder it is in.
     place = [f"--datadir={home}/data", f"--user={getpass.getuser()}"]
     command = [
         program("mariadbd") or "mariadbd",

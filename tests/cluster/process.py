@@ -14,6 +14,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -141,9 +142,7 @@ def _started(pid: int) -> int | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     if facts[0] == "Z":
-        try:
+        with suppress(ChildProcessError):
             os.waitpid(pid, os.WNOHANG)  # ours: take it off the table
-        except ChildProcessError:
-            pass
         return None
     return int(facts[19])
