@@ -19,7 +19,7 @@ CHANGE_FEED = {"delta.enableChangeDataFeed": "true"}
 
 def merge_catalog(
     lake: Lake,
-    window: int,
+    window: int | None,
     mapping: Mapping,
     read: Callable[[str], DataFrame],
     fingerprint: Callable[[str], str],
@@ -77,7 +77,7 @@ def _from_path(
     return merge_statements(lake, name, new, app=app, version=0)
 
 
-def _from_silver(lake: Lake, name: str, table: TableMapping, window: int) -> bool:
+def _from_silver(lake: Lake, name: str, table: TableMapping, window: int | None) -> bool:
     reader = f"catalog:{name}"
     fresh = lake.next_increment("silver", reader)
     if fresh is None:

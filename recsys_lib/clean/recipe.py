@@ -24,14 +24,15 @@ ROWS_A_FILE = 250_000  # a small increment shall not leave a file for every core
 
 
 def clean_increment(
-    lake: Lake, window: int, mapping: Mapping, settings: CleanSettings
+    lake: Lake, window: int | None, mapping: Mapping, settings: CleanSettings
 ) -> dict[str, Any]:
     """Clean what has landed since the last call, under the name of `window`; counts of rows.
 
     {"rows": bronze rows, "silver": …, "quarantine": …, "by_rule": {rule: rows}}, where rows =
-    silver + quarantine. A window that was cleaned before answers from the ledger.
+    silver + quarantine. A window that was cleaned before answers from the ledger; an endless
+    source has no window to close (None), so whatever has landed is cleaned.
     """
-    closed = lake.ledger.recorded("bronze", READER, window)
+    closed = None if window is None else lake.ledger.recorded("bronze", READER, window)
     if closed is not None:
         return dict(closed["counts"])
     return clean_fresh(lake, mapping, settings, window)

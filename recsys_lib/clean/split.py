@@ -14,6 +14,7 @@ from recsys_lib.types import CleanSplit
 
 EVENT = ("user", "item", "type", "time", "order", "value", "quantity", "window", "at", "source")
 SILVER = ("key", *EVENT, "item_attributes", "user_attributes")
+FIELDS = "fields"  # what the records hold beside: a struct that grows, in live lakes only
 QUARANTINE = ("key", "source", "payload", "rule", "reason", "window", "arrived")
 
 
@@ -34,7 +35,12 @@ def check_rows(rows: DataFrame, mapping: Mapping, settings: CleanSettings) -> Da
     applied = rules(mapping, settings)
     names = F.coalesce(*(F.when(rule.broken(), F.lit(rule.name)) for rule in applied))
     reasons = F.create_map(*(F.lit(text) for rule in applied for text in (rule.name, rule.reason)))
-    ruled = rows.withColumn("rule", names).withColumn("reason", reasons[F.col("rule")])
+    reason = reasons[F.col("rule")]
+    if "detail" in rows.columns:
+        # What exactly was wrong, where landing could tell: it knows of these two rules alone.
+        told = F.col("rule") == F.col("rejected")
+        reason = F.coalesce(F.when(told, F.col("detail")), reason)
+    ruled = rows.withColumn("rule", names).withColumn("reason", reason)
     return ruled.withColumn("hash", F.xxhash64("key"))
 
 
@@ -64,7 +70,7 @@ def suspects(checked: DataFrame, repeated: DataFrame | None) -> DataFrame:
     Of good rows with one key only one keeps a null `rule`, none if the key is known. It is the
     smallest by time, order and the other columns: the same whenever this is repeated.
     """
-    wanted = list(dict.fromkeys((*QUARANTINE, *SILVER)))
+    wanted = list(dict.fromkeys((*QUARANTINE, *_silver(checked))))
     if repeated is None:
         return checked.where(F.col("rule").isNotNull()).select(*_columns(wanted))
     odd = checked.join(repeated, "hash", "left")
@@ -93,12 +99,17 @@ def split_checked(
     """
     odd = suspects(checked, repeated) if odd is None else odd
     good = checked.where(F.col("rule").isNull())
-    kept = odd.where(F.col("rule").isNull()).select(*_columns(SILVER))
+    silver = _columns(_silver(checked))
+    kept = odd.where(F.col("rule").isNull()).select(*silver)
     bad = odd.where(F.col("rule").isNotNull()).select(*_columns(QUARANTINE))
     if repeated is None:
-        return CleanSplit(good.select(*_columns(SILVER)), bad)
+        return CleanSplit(good.select(*silver), bad)
     alone = good.join(repeated.select("hash"), "hash", "left_anti")
-    return CleanSplit(alone.select(*_columns(SILVER)).unionByName(kept), bad)
+    return CleanSplit(alone.select(*silver).unionByName(kept), bad)
+
+
+def _silver(checked: DataFrame) -> list[str]:
+    return [*SILVER, *([FIELDS] if FIELDS in checked.columns else [])]
 
 
 def _columns(names: Sequence[str]) -> list[Column]:
