@@ -8,25 +8,16 @@ the tiny ledger go through delta-rs, which answers in milliseconds and without t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from delta.tables import DeltaTable as SparkTable
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 from pyspark.sql import Column, DataFrame, SparkSession
-from pyspark.sql import functions as F
 
-from recsys_lib.adapters.commits import (
-    DataFile,
-    added_since,
-    appended_files,
-    moment,
-    rows_of,
-    span_of,
-    written_rows,
-)
-from recsys_lib.adapters.folders import absolute, file_system
+from recsys_lib.adapters.commits import added_since, appended_files, written_rows
+from recsys_lib.adapters.folders import absolute
+from recsys_lib.adapters.increments import IncrementRows
 from recsys_lib.adapters.ledger import Ledger
 from recsys_lib.adapters.pins import Pins
 from recsys_lib.adapters.upkeep import MIB, compact, small_files, vacuum
@@ -47,6 +38,7 @@ class Lake:
         self.settings = settings or LakeSettings()
         self.ledger = Ledger(f"{self.root}/ledger")
         self.pins = Pins(self.root)
+        self._rows = IncrementRows(spark, self.root, self.pins)
         self._written: set[str] = set()
 
     def path(self, table: str) -> str:
@@ -81,7 +73,7 @@ class Lake:
             whole = Increment(table, 0, version + 1)
             pinned = self.pins.files(whole)
             if pinned is not None:
-                return self._parquet(whole, pinned)
+                return self._rows.read(whole, pinned)
             reader = reader.option("versionAsOf", version)
         return reader.load(self.path(table))
 
@@ -206,7 +198,7 @@ class Lake:
         files = appended_files(self.path(table), fresh)
         if not files and start:
             return None  # the table was only compacted
-        fresh = self._measured(fresh, files)
+        fresh = self._rows.measured(fresh, files)
         self.pins.write(fresh, _reader(reader), files)
         self.ledger.write(fresh, reader, "open")
         return fresh
@@ -236,10 +228,10 @@ class Lake:
         Increment(table, 0, v + 1) is the table as it was at version v. Raises LakeError where the
         rows are no longer there.
         """
-        files = self._files(increment)
+        files = self._rows.files(increment)
         self.pins.write(increment, by, files)
         try:
-            self._check_there(increment, files)
+            self._rows.check_there(increment, files)
         except LakeError:
             self.pins.remove(by, increment)
             raise
@@ -279,61 +271,9 @@ class Lake:
                 f"{increment.table} ends at version {latest}, but the increment asks for "
                 f"versions before {increment.to_version}; was the lake rolled back?"
             )
-        files = self._files(increment)
-        self._check_there(increment, files)
-        return self._parquet(increment, files)
-
-    def _files(self, increment: Increment) -> list[DataFile]:
-        pinned = self.pins.files(increment)
-        return appended_files(self.path(increment.table), increment) if pinned is None else pinned
-
-    def _check_there(self, increment: Increment, files: Sequence[DataFile]) -> None:
-        fs, inner = file_system(self.path(increment.table))
-        gone = [file.path for file in files if not fs.exists(f"{inner}/{file.path}")]
-        if gone:
-            raise LakeError(
-                f"{len(gone)} of {len(files)} files of {increment.table} versions "
-                f"[{increment.from_version}, {increment.to_version}) were compacted and vacuumed "
-                f"({gone[0]}); pin an increment for as long as it is needed"
-            )
-
-    def _parquet(self, increment: Increment, files: Sequence[DataFile]) -> DataFrame:
-        """Plain Parquet is what an append is, and plans in a tenth of the change feed's time."""
-        path = self.path(increment.table)
-        now = self.spark.read.format("delta").load(path)
-        if not files:
-            return now.limit(0)
-        reader = self.spark.read.option("basePath", path).schema(now.schema)
-        return reader.parquet(*(f"{path}/{file.path}" for file in files)).select(*now.columns)
-
-    def _measured(self, increment: Increment, files: Sequence[DataFile]) -> Increment:
-        """From the statistics of the log; from the rows where it has none."""
-        rows = rows_of(files)
-        times, windows = span_of(files, "time", moment), span_of(files, "window", int)
-        if rows is None or times is None or windows is None:
-            return self._counted(increment, files)
-        return replace(
-            increment,
-            rows=rows,
-            first_event=times.low,
-            last_event=times.high,
-            first_window=windows.low,
-            last_window=windows.high,
-        )
-
-    def _counted(self, increment: Increment, files: Sequence[DataFile]) -> Increment:
-        rows = self._parquet(increment, files)
-        found = {"rows": F.count(F.lit(1))}
-        if "time" in rows.columns:
-            # Numbers, not timestamps: collected timestamps come in the zone of this process.
-            micros = F.unix_micros("time")
-            found = {**found, "first_event": F.min(micros), "last_event": F.max(micros)}
-        if "window" in rows.columns:
-            found = {**found, "first_window": F.min("window"), "last_window": F.max("window")}
-        row = rows.agg(*(c.alias(name) for name, c in found.items())).collect()[0].asDict()
-        ends = {n: row.get(n) for n in ("first_event", "last_event")}
-        times = {n: None if micros is None else moment(micros) for n, micros in ends.items()}
-        return replace(increment, **{**row, **times})
+        files = self._rows.files(increment)
+        self._rows.check_there(increment, files)
+        return self._rows.read(increment, files)
 
     def _log(self, table: str) -> DeltaTable | None:
         try:

@@ -50,12 +50,13 @@ def vacuum(path: str, hours: int, held: Collection[str]) -> int:
     old = table.vacuum(
         retention_hours=hours, dry_run=True, enforce_retention_duration=False, full=True
     )
-    gone = {name for name in old if _is_data(name) and name not in held}
-    doomed = [name for name in old if _data_of(name) in gone]
+    free = {name for name in old if _is_data(name) and name not in held}
     fs, inner = file_system(path)
+    # The log lists what an earlier call has deleted too.
+    doomed = [n for n in old if _data_of(n) in free and fs.exists(f"{inner}/{n}")]
     for name in doomed:
         fs.rm_file(f"{inner}/{name}")
-    return len(gone)
+    return len(free & set(doomed))
 
 
 def _is_data(name: str) -> bool:
