@@ -46,7 +46,7 @@ class LakeSettings(Section):
     file_mib: int = Field(128, ge=1, description="size of a file after compaction")
     max_small_files: int = Field(64, ge=2, description="more of them in a table are compacted")
     keep_hours: int = Field(168, ge=0, description="a vacuum leaves what was removed since")
-    keep_versions: int = Field(3, ge=0, description="models whose training rows stay readable")
+    keep_versions: int = Field(3, ge=1, description="models whose training rows stay readable")
 
 
 class IngestSettings(Section):
