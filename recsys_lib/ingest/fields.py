@@ -30,10 +30,7 @@ class Field:
 
 def known_fields(lake: Lake) -> list[Field]:
     """Of all sources, in the order in which they were met."""
-    if not lake.exists(TABLE):
-        return []
-    rows = lake.read(TABLE).collect()
-    return sorted((Field(**row.asDict()) for row in rows), key=lambda field: field.place)
+    return sorted((Field(**row) for row in lake.small(TABLE)), key=lambda field: field.place)
 
 
 def news(

@@ -44,7 +44,7 @@ class Landing:
         self._check_sql()
 
     def land(self, raw: DataFrame, app: str, number: int) -> int:
-        """Append one micro-batch (see records.RAW) unless it has landed; rows appended now.
+        """Append one micro-batch (see types.RAW_RECORD) unless it has landed; rows appended now.
 
         Raises SettingsError where the mapping speaks of nothing that the records have, before
         anything has landed.
@@ -115,8 +115,8 @@ class Landing:
         mapping = self.mapping
         if mapping.windows.start is not None or mapping.time.period is not None:
             return find_axis(rows, mapping, self.earliest)
-        if self.lake.exists("axis"):
-            return Axis.from_json(self.lake.read("axis").head()["axis"])  # type: ignore[index]
+        for row in self.lake.small("axis"):
+            return Axis.from_json(row["axis"])
         axis = find_axis(rows, mapping, self.earliest)
         if axis.start is not None:
             kept = self.lake.spark.createDataFrame([(axis.to_json(),)], "axis string")
