@@ -12,7 +12,7 @@ from recsys_lib.ingest import fields
 from recsys_lib.ingest.axis import Axis, find_axis
 from recsys_lib.ingest.bronze import check_mapping, meaning, texts_of
 from recsys_lib.ingest.records import UNREADABLE, Survey, canonical, open_records, survey
-from recsys_lib.ingest.references import Tree, referred, text_columns
+from recsys_lib.ingest.references import Tree, no_columns, referred, text_columns
 from recsys_lib.mapping import Mapping
 from recsys_lib.settings import CleanSettings, IngestSettings
 from recsys_lib.tables import Lake
@@ -87,21 +87,21 @@ class Landing:
             "origin": F.col("origin"),
             "partition": F.col("partition"),
             "offset": F.col("offset"),
-            "canonical": canonical(F.col("texts")),
-            "problem": F.coalesce("problem", F.when(F.col("texts").isNull(), UNREADABLE)),
+            "record": F.col("record"),
+            "problem": F.coalesce("problem", F.when(F.col("record").isNull(), UNREADABLE)),
             "detail": F.col("detail"),
             "change": change,
         }
         kept = {**kept, "fields": struct} if struct is not None else kept
         record = F.struct(*(column.alias(name) for name, column in kept.items())).alias(RECORD)
-        rows = opened.select(record, *text_columns(self._named(), F.col("texts")))
+        rows = opened.select(record, *text_columns(self._named(), F.col("record")))
         told = meaning(rows, mapping, self._axis(rows), self.earliest)
         own_key, rejected = told.pop("own_key"), told.pop("rejected")
         it = F.col(RECORD)
         changed = F.when(it["change"].isNotNull(), CHANGED)
         return rows.select(
             F.lit(self.source).alias("source"),
-            F.md5(F.coalesce(own_key, it["canonical"], it["payload"])).alias("key"),
+            F.md5(F.coalesce(own_key, canonical(it["record"]), it["payload"])).alias("key"),
             it["payload"].alias("payload"),
             *(column.alias(name) for name, column in told.items()),
             F.coalesce(it["problem"], changed, rejected).alias("rejected"),
@@ -133,8 +133,7 @@ class Landing:
 
     def _check_sql(self) -> None:
         """What is no SQL, or no condition where one is wanted, is told before anything is read."""
-        nothing = F.lit(None).cast("map<string,string>")
-        columns = text_columns(self._named(), nothing)
+        columns = no_columns(self._named())
         check_mapping(self._empty.select(F.lit(1).alias(RECORD), *columns), self.mapping)
 
     def _check(self, found: Survey) -> None:
