@@ -9,6 +9,13 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
+# What every live source makes of its records. payload: JSON text, or whatever came; origin: topic,
+# file, request or table; partition and offset: Kafka's; problem: the rule by which the source
+# itself turns the record away, null for a good one; detail: what was wrong, in words.
+RAW_RECORD = (
+    "payload string, origin string, `partition` int, `offset` bigint, problem string, detail string"
+)
+
 Form = Literal["dense", "pruned", "shrunk", "int8"]
 
 

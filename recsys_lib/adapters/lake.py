@@ -77,6 +77,11 @@ class Lake:
             reader = reader.option("versionAsOf", version)
         return reader.load(self.path(table))
 
+    def small(self, table: str) -> list[dict[str, Any]]:
+        """All rows of a table that stays tiny, without the JVM; none where there is no table."""
+        log = self._log(table)
+        return [] if log is None else log.to_pyarrow_table().to_pylist()
+
     def done(self, table: str, app: str, version: int) -> bool:
         """Whether the log of `table` already holds this (or a later) write of `app`."""
         log = self._log(table)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from recsys_lib.ingest.records import Survey, kind
+from recsys_lib.ingest.records import Survey, kind, values
 from recsys_lib.tables import Lake
 
 TABLE = "fields"
@@ -30,10 +30,7 @@ class Field:
 
 def known_fields(lake: Lake) -> list[Field]:
     """Of all sources, in the order in which they were met."""
-    if not lake.exists(TABLE):
-        return []
-    rows = lake.read(TABLE).collect()
-    return sorted((Field(**row.asDict()) for row in rows), key=lambda field: field.place)
+    return sorted((Field(**row) for row in lake.small(TABLE)), key=lambda field: field.place)
 
 
 def news(
@@ -63,7 +60,7 @@ def changed(known: Iterable[Field], source: str, found: Survey) -> Column:
     for field in known:
         seen = found.kinds.get(field.name, field.kind)
         if field.source == source and seen != field.kind:
-            now = kind(F.col("values")[field.name])
+            now = kind(values(F.col("record"))[field.name])
             text = F.concat(F.lit(f"{field.name}: {field.kind} before, "), now, F.lit(" now"))
             told = [*told, F.when(now != field.kind, text)]
     return F.coalesce(*told) if told else F.lit(None).cast("string")
@@ -82,18 +79,17 @@ def columns(known: Iterable[Field], source: str, without: frozenset[str]) -> Col
         fits = COLUMN_NAME.fullmatch(field.name) and field.name not in without
         if field.source == source and fits:
             taken.setdefault(field.name.lower(), field.name)
-    made = [
-        F.col("texts")[name].try_cast(types[lowered]).alias(name) for lowered, name in taken.items()
-    ]
-    return F.struct(*made) if made else None
+    if not taken:
+        return None
+    wanted = ", ".join(f"`{name}`: {types[lowered]}" for lowered, name in taken.items())
+    return F.try_variant_get("record", "$", f"struct<{wanted}>")
 
 
 def _majority(opened: DataFrame, names: list[str]) -> Mapping[str, str]:
     if not names:
         return {}
-    listed = [
-        F.struct(F.lit(n).alias("name"), kind(F.col("values")[n]).alias("kind")) for n in names
-    ]
+    kinds = {name: kind(values(F.col("record"))[name]).alias("kind") for name in names}
+    listed = [F.struct(F.lit(name).alias("name"), found) for name, found in kinds.items()]
     pairs = opened.select(F.explode(F.array(*listed)).alias("it")).select("it.*")
     counted = pairs.where("kind IS NOT NULL").groupBy("name", "kind").count()
     rows = sorted(counted.collect(), key=lambda row: (row["count"], row["kind"]))

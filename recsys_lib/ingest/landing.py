@@ -12,7 +12,7 @@ from recsys_lib.ingest import fields
 from recsys_lib.ingest.axis import Axis, find_axis
 from recsys_lib.ingest.bronze import check_mapping, meaning, texts_of
 from recsys_lib.ingest.records import UNREADABLE, Survey, canonical, open_records, survey
-from recsys_lib.ingest.references import Tree, referred, text_columns
+from recsys_lib.ingest.references import Tree, no_columns, referred, text_columns
 from recsys_lib.mapping import Mapping
 from recsys_lib.settings import CleanSettings, IngestSettings
 from recsys_lib.tables import Lake
@@ -44,7 +44,7 @@ class Landing:
         self._check_sql()
 
     def land(self, raw: DataFrame, app: str, number: int) -> int:
-        """Append one micro-batch (see records.RAW) unless it has landed; rows appended now.
+        """Append one micro-batch (see types.RAW_RECORD) unless it has landed; rows appended now.
 
         Raises SettingsError where the mapping speaks of nothing that the records have, before
         anything has landed.
@@ -85,21 +85,21 @@ class Landing:
             "origin": F.col("origin"),
             "partition": F.col("partition"),
             "offset": F.col("offset"),
-            "canonical": canonical(F.col("texts")),
-            "problem": F.coalesce("problem", F.when(F.col("texts").isNull(), UNREADABLE)),
+            "record": F.col("record"),
+            "problem": F.coalesce("problem", F.when(F.col("record").isNull(), UNREADABLE)),
             "detail": F.col("detail"),
             "change": change,
         }
         kept = {**kept, "fields": struct} if struct is not None else kept
         record = F.struct(*(column.alias(name) for name, column in kept.items())).alias(RECORD)
-        rows = opened.select(record, *text_columns(self._named(), F.col("texts")))
+        rows = opened.select(record, *text_columns(self._named(), F.col("record")))
         told = meaning(rows, mapping, self._axis(rows), self.earliest)
         own_key, rejected = told.pop("own_key"), told.pop("rejected")
         it = F.col(RECORD)
         changed = F.when(it["change"].isNotNull(), CHANGED)
         return rows.select(
             F.lit(self.source).alias("source"),
-            F.md5(F.coalesce(own_key, it["canonical"], it["payload"])).alias("key"),
+            F.md5(F.coalesce(own_key, canonical(it["record"]), it["payload"])).alias("key"),
             it["payload"].alias("payload"),
             *(column.alias(name) for name, column in told.items()),
             F.coalesce(it["problem"], changed, rejected).alias("rejected"),
@@ -113,8 +113,8 @@ class Landing:
         mapping = self.mapping
         if mapping.windows.start is not None or mapping.time.period is not None:
             return find_axis(rows, mapping, self.earliest)
-        if self.lake.exists("axis"):
-            return Axis.from_json(self.lake.read("axis").head()["axis"])  # type: ignore[index]
+        for row in self.lake.small("axis"):
+            return Axis.from_json(row["axis"])
         axis = find_axis(rows, mapping, self.earliest)
         if axis.start is not None:
             kept = self.lake.spark.createDataFrame([(axis.to_json(),)], "axis string")
@@ -131,8 +131,7 @@ class Landing:
 
     def _check_sql(self) -> None:
         """What is no SQL, or no condition where one is wanted, is told before anything is read."""
-        nothing = F.lit(None).cast("map<string,string>")
-        columns = text_columns(self._named(), nothing)
+        columns = no_columns(self._named())
         check_mapping(self._empty.select(F.lit(1).alias(RECORD), *columns), self.mapping)
 
     def _check(self, found: Survey) -> None:

@@ -13,11 +13,6 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-# problem: the rule that a source itself turned the record away by, null for a good one; detail:
-# what was wrong, in words. partition and offset are Kafka's, null elsewhere.
-RAW = (
-    "payload string, origin string, `partition` int, `offset` bigint, problem string, detail string"
-)
 UNREADABLE = "unreadable"
 KINDS = {"STRING": "text", "BOOLEAN": "boolean", "VOID": "null"}
 
@@ -35,24 +30,19 @@ class Survey:
 
 
 def open_records(raw: DataFrame) -> DataFrame:
-    """`raw` with `values` (field -> variant) and `texts` (field -> text), null for no object.
-
-    Equal JSON values have equal texts, whatever the order of their keys.
-    """
+    """`raw` (see types.RAW_RECORD) with `record`, a variant that is null for what is no object."""
     # In brackets, because what stands after the first value would go unseen.
     listed = F.try_parse_json(F.concat(F.lit("["), F.col("payload"), F.lit("]")))
-    opened = raw.withColumn("record", F.when(F.col("problem").isNull(), listed))
-    alone = F.try_variant_get("record", "$[1]", "variant").isNull()
-    values = F.try_variant_get("record", "$[0]", "map<string,variant>")
-    texts = F.try_variant_get("record", "$[0]", "map<string,string>")
-    whole = F.try_variant_get("record", "$[0]", "variant")
-    return opened.withColumns(
-        {
-            "record": F.when(alone & values.isNotNull(), whole),
-            "values": F.when(alone, values),
-            "texts": F.when(alone, texts),
-        }
-    )
+    opened = raw.withColumn("listed", F.when(F.col("problem").isNull(), listed))
+    alone = F.try_variant_get("listed", "$[1]", "variant").isNull()
+    an_object = F.try_variant_get("listed", "$[0]", "struct<a string>").isNotNull()
+    record = F.when(alone & an_object, F.try_variant_get("listed", "$[0]", "variant"))
+    return opened.withColumn("record", record).drop("listed")
+
+
+def values(record: Column) -> Column:
+    """Its fields: a map from name to variant."""
+    return F.try_variant_get(record, "$", "map<string,variant>")
 
 
 def survey(opened: DataFrame) -> Survey:
@@ -86,8 +76,12 @@ def kind(value: Column) -> Column:
     return told.when(shape.isNotNull(), "number")
 
 
-def canonical(texts: Column) -> Column:
-    """An object's content as one text: fields in order, empty ones left out."""
+def canonical(record: Column) -> Column:
+    """An object's content as one text: the same for all that say the same, in whatever order.
+
+    Fields that are null are left out, and 1.50 is 1.5.
+    """
+    texts = F.try_variant_get(record, "$", "map<string,string>")
     return F.to_json(F.map_filter(texts, lambda _, value: value.isNotNull()))
 
 

@@ -33,22 +33,26 @@ def referred(texts: Iterable[str], known: Iterable[str], rows: DataFrame) -> Tre
     return tree
 
 
-def text_columns(tree: Tree, texts: Column) -> list[Column]:
-    """Each field as a column of text; a nested one as a struct of texts."""
-    made: list[Column] = []
-    for name, inner in tree.items():
-        value = texts[name]
-        if inner:
-            value = F.from_json(value, _struct(inner))
-        made = [*made, value.alias(name)]
-    return made
+def text_columns(tree: Tree, record: Column) -> list[Column]:
+    """Each field as a column of text, a nested one as a struct of texts; `record` is a variant."""
+    if not tree:
+        return []
+    named = F.try_variant_get(record, "$", _ddl(tree))
+    return [named.getField(name).alias(name) for name in tree]
+
+
+def no_columns(tree: Tree) -> list[Column]:
+    """The same columns, all null: enough to see whether SQL can be made of them."""
+    fields = T.DataType.fromDDL(_ddl(tree)) if tree else T.StructType()
+    assert isinstance(fields, T.StructType)
+    return [F.lit(None).cast(field.dataType).alias(field.name) for field in fields]
 
 
 def _of_sql(text: str, tree: Tree, rows: DataFrame) -> Tree:
     """Spark itself says which name it cannot resolve, one at a time."""
     for _ in range(200):
         try:
-            empty = rows.select(*text_columns(tree, F.lit(None).cast("map<string,string>")))
+            empty = rows.select(*no_columns(tree))
             empty.select(column(text, empty))
         except AnalysisException as error:
             found = UNRESOLVED.search(str(error))
@@ -74,7 +78,7 @@ def _with(tree: Tree, parts: list[str]) -> Tree:
     return {**tree, same: _with(tree.get(same, {}), rest)}
 
 
-def _struct(tree: Tree) -> T.StructType:
-    return T.StructType(
-        [T.StructField(n, _struct(inner) if inner else T.StringType()) for n, inner in tree.items()]
-    )
+def _ddl(tree: Tree) -> str:
+    kinds = {name: _ddl(inner) if inner else "string" for name, inner in tree.items()}
+    quoted = (f"`{name.replace('`', '``')}`: {kind}" for name, kind in kinds.items())
+    return f"struct<{', '.join(quoted)}>"

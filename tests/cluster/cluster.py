@@ -19,9 +19,10 @@ JARS = {"hdfs": "hadoop", "kafka": "kafka"}
 
 @dataclass(frozen=True)
 class Cluster:
-    """`folder`/jars is kept, `folder`/run lives from `up` to `down`."""
+    """`folder`/jars is kept and shared, `folder`/`name` lives from `up` to `down`."""
 
     folder: Path
+    name: str = "run"
     datanodes: int = 1
 
     def missing(self, part: str) -> str | None:
@@ -83,7 +84,7 @@ class Cluster:
 
     @property
     def _run(self) -> Path:
-        return self.folder / "run"
+        return self.folder / self.name
 
     def _jars(self, part: str) -> Path:
         return self.folder / "jars" / JARS[part]

@@ -7,11 +7,48 @@ from dataclasses import dataclass
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
 
 from recsys_lib.errors import AlluviumError, SourceError
 
 Land = Callable[[DataFrame, str, int], int]
+
+
+def record(
+    payload: Column,
+    origin: Column,
+    *,
+    partition: Column | None = None,
+    offset: Column | None = None,
+    problem: Column | None = None,
+    detail: Column | None = None,
+) -> list[Column]:
+    """The columns of types.RAW_RECORD."""
+    given = {
+        "payload": (payload, "string"),
+        "origin": (origin, "string"),
+        "partition": (partition, "int"),
+        "offset": (offset, "bigint"),
+        "problem": (problem, "string"),
+        "detail": (detail, "string"),
+    }
+    return [
+        (F.lit(None) if column is None else column).cast(kind).alias(name)
+        for name, (column, kind) in given.items()
+    ]
+
+
+def text_record(text: Column, origin: Column, **more: Column) -> list[Column]:
+    """A record that came as bytes: what is not UTF-8 is unreadable, and kept as far as it is."""
+    strange = ~F.is_valid_utf8(text)
+    return record(
+        F.make_valid_utf8(text),
+        origin,
+        problem=F.when(strange, "unreadable"),
+        detail=F.when(strange, "the bytes are not UTF-8"),
+        **more,
+    )
 
 
 @dataclass(frozen=True)
@@ -21,7 +58,8 @@ class Feed:
     source   bronze's name for it
     name     tells its checkpoint from others of its kind
     stream   the streaming query's input: records, or where to find them
-    records  what lies behind a micro-batch of the stream, as raw records (ingest.records.RAW)
+    records  what lies behind a micro-batch of the stream, as raw records (types.RAW_RECORD)
+    careful  the same, after a failure: damaged parts are looked for, and left out with a word
     explain  what a failure of Spark means to the user; None where it means nothing known
     """
 
@@ -29,6 +67,7 @@ class Feed:
     name: str
     stream: Callable[[], DataFrame]
     records: Callable[[DataFrame], DataFrame]
+    careful: Callable[[DataFrame], DataFrame] | None = None
     explain: Callable[[str], str | None] = lambda _: None
 
 
@@ -44,8 +83,14 @@ def run_feed(feed: Feed, checkpoints: str, land: Land) -> int:
     def write(batch: DataFrame, number: int) -> None:
         # The stream's id is in the name: a lost checkpoint counts its batches from 0 again.
         stream = batch.sparkSession.sparkContext.getLocalProperty("sql.streaming.queryId")
+        app = f"land:{stream}"
         try:
-            landed.append(land(feed.records(batch), f"land:{stream}", number))
+            try:
+                landed.append(land(feed.records(batch), app, number))
+            except (PySparkException, Py4JJavaError):
+                if feed.careful is None:
+                    raise
+                landed.append(land(feed.careful(batch), app, number))
         except AlluviumError as error:
             raised.append(error)
             raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from recsys_lib.adapters.sources.feed import Feed
+from recsys_lib.adapters.sources.feed import Feed, text_record
 from recsys_lib.errors import SettingsError
 from recsys_lib.settings import KafkaSettings
 
@@ -47,17 +47,9 @@ def kafka_feed(spark: SparkSession, settings: KafkaSettings) -> Feed:
             return f"no answer from {servers}; look at kafka.servers, then start this again"
         return None
 
-    return Feed("kafka", topic, stream, _records, explain)
+    return Feed("kafka", topic, stream, _records, explain=explain)
 
 
 def _records(batch: DataFrame) -> DataFrame:
-    text = F.col("value").cast("string")
-    encoded = F.coalesce(F.is_valid_utf8(text), F.lit(True))
-    return batch.select(
-        F.make_valid_utf8(text).alias("payload"),
-        F.col("topic").alias("origin"),
-        "partition",
-        "offset",
-        F.when(~encoded, "unreadable").alias("problem"),
-        F.when(~encoded, "the bytes are not UTF-8").alias("detail"),
-    )
+    place = {"partition": F.col("partition"), "offset": F.col("offset")}
+    return batch.select(*text_record(F.col("value").cast("string"), F.col("topic"), **place))
