@@ -35,13 +35,6 @@ def clean_increment(
     closed = None if window is None else lake.ledger.recorded("bronze", READER, window)
     if closed is not None:
         return dict(closed["counts"])
-    return clean_fresh(lake, mapping, settings, window)
-
-
-def clean_fresh(
-    lake: Lake, mapping: Mapping, settings: CleanSettings, window: int | None = None
-) -> dict[str, Any]:
-    """The same for whatever has landed; `window` names it in the ledger, if it has a name."""
     fresh = lake.next_increment("bronze", READER)
     if fresh is None:
         return {"rows": 0, "silver": 0, "quarantine": 0, "by_rule": {}}

@@ -51,7 +51,7 @@ def reingest(
     version, number = _pinned(lake, chosen, reader)
     once: dict[str, Any] = {"app": reader, "version": number}
     asked = _selected(lake.read("quarantine", version=version), chosen)
-    parsed = _parsed(asked, parse)
+    parsed = _parsed(asked, parse, mapping)
     if not lake.done("silver", reader, number):
         good = _good(lake, parsed, mapping, settings)
         # Negative: these rows came with no increment of bronze.
@@ -113,10 +113,14 @@ def _selected(quarantine: DataFrame, chosen: Selection) -> DataFrame:
     return rows
 
 
-def _parsed(asked: DataFrame, parse: Parse) -> DataFrame:
-    """Bronze rows, one a payload: of records that are equal to the letter one at most can land."""
-    first = asked.groupBy("payload").agg(F.min("arrived").alias("arrived"))
-    return parse(first.select("payload")).join(first, "payload")
+def _parsed(asked: DataFrame, parse: Parse, mapping: Mapping) -> DataFrame:
+    """Bronze rows, one a payload: of records that are equal to the letter one at most can land.
+
+    Where they came from stays as it was, and so does a key that is made of the content.
+    """
+    kept = ["arrived", "source", *(["key"] if mapping.id is None else [])]
+    first = asked.groupBy("payload").agg(*(F.min(name).alias(name) for name in kept))
+    return parse(first.select("payload")).drop("source", *kept).join(first, "payload")
 
 
 def _good(lake: Lake, parsed: DataFrame, mapping: Mapping, settings: CleanSettings) -> DataFrame:

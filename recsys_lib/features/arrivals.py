@@ -39,11 +39,15 @@ def arrivals(lake: Lake, window: int) -> Arrivals | None:
     parts: list[DataFrame] = []
     if fresh.to_version > fresh.from_version:
         rows = lake.read(fresh)
-        early = last is not None and last > window
-        parts = [rows.where((it <= window) | late) if early else rows]
+        if held:  # what is on time is read below, old and new together
+            parts = [rows.where(late | F.col("window").isNull())]
+        else:
+            parts = [
+                rows.where((it <= window) | late) if last is not None and last > window else rows
+            ]
     if held and closed is not None:
-        before = lake.read("silver", version=fresh.from_version - 1)
-        parts = [*parts, before.where((F.col("window") > closed) & (F.col("window") <= window))]
+        now = lake.read("silver", version=fresh.to_version - 1)
+        parts = [*parts, now.where((F.col("window") > closed) & (F.col("window") <= window))]
     whole = parts[0]
     for part in parts[1:]:
         whole = whole.unionByName(part, allowMissingColumns=True)

@@ -6,8 +6,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from jobs.clean import settle
 from jobs.context import Context
+from jobs.prepare import settle
 from recsys_lib.adapters.lake import Lake
 from recsys_lib.settings import load_settings
 from recsys_lib.tables import closed_window

@@ -1,10 +1,10 @@
-"""Clean what live sources have landed, and close the windows that their watermarks let.
+"""Close the windows of live sources that their watermarks let, and make features of them.
 
-  spark-submit jobs/clean.py --config conf/local.yaml --out build/live [--mapping MAPPING.yaml]
+  spark-submit jobs/prepare.py --config conf/local.yaml --out build/live
 
-Call it as often as you like: bronze becomes silver or quarantine at once, but a window becomes
-features only when every source is past it by its watermark (clean.watermark). What comes for it
-afterwards is late: history of later windows, never a target.
+Call it as often as you like: what has landed is cleaned at once, but a window becomes features
+only when every source is past it by its watermark (clean.watermark). What comes for it afterwards
+is late: history of later windows, never a target.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from jobs.context import Context, log, opened, parser, run
 from recsys_lib.adapters.sources.files import fingerprint, read_log
 from recsys_lib.catalog.recipe import merge_catalog
 from recsys_lib.clean.late import closable_window
-from recsys_lib.clean.recipe import clean_fresh
+from recsys_lib.clean.recipe import clean_increment
 from recsys_lib.clean.report import as_table, by_rule
 from recsys_lib.features.recipe import prepare_window
 from recsys_lib.tables import closed_window
@@ -26,11 +26,10 @@ from recsys_lib.tables import closed_window
 def settle(context: Context) -> dict[int, Any]:
     """Clean all that has landed, then prepare every window that can be closed; its counts."""
     lake, mapping, settings = context.lake, context.mapping, context.settings
-    cleaned = clean_fresh(lake, mapping, settings.clean)
+    cleaned = clean_increment(lake, None, mapping, settings.clean)
     log.info("cleaned %s", cleaned)
     due = _due(context)
-    name = due[-1] if due else 0
-    merge_catalog(lake, name, mapping, lambda path: read_log(context.spark, path), fingerprint)
+    merge_catalog(lake, None, mapping, lambda path: read_log(context.spark, path), fingerprint)
     return {window: prepare_window(lake, window, mapping, settings.features) for window in due}
 
 
@@ -50,11 +49,13 @@ def _due(context: Context) -> range:
 
 def main(argv: list[str]) -> None:
     made = parser(__doc__)
-    made.add_argument("--mapping", help="what the columns mean; needed once")
     args = made.parse_args(argv)
-    with opened(args, "clean", args.mapping) as context:
-        for window, counts in settle(context).items():
+    with opened(args, "prepare") as context:
+        done = settle(context)
+        for window, counts in done.items():
             print(f"window {window}: {counts}")
+        if not done:
+            print("no window to close yet")
         told = as_table(by_rule(context.lake))
         log.info("%s", told)
         print(told)
