@@ -43,12 +43,73 @@ class LakeSettings(Section):
     """Delta tables. `root` null means `run.out`/lake."""
 
     root: str | None = None
+    file_mib: int = Field(128, ge=1, description="size of a file after compaction")
+    max_small_files: int = Field(64, ge=2, description="more of them in a table are compacted")
+    keep_hours: int = Field(168, ge=0, description="a vacuum leaves what was removed since")
+    keep_versions: int = Field(3, ge=1, description="models whose training rows stay readable")
 
 
 class IngestSettings(Section):
     """The landing stream."""
 
     max_files_per_batch: int = Field(1000, ge=1)
+    max_fields: int = Field(500, ge=1, description="fields of records that become columns")
+
+
+class KafkaSettings(Section):
+    """A topic of JSON events (see `recsys_lib.adapters.sources.kafka`)."""
+
+    servers: str | None = Field(None, description="bootstrap servers: host:port,host:port")
+    topic: str | None = None
+    max_offsets_per_batch: int = Field(500_000, ge=1)
+    fail_on_data_loss: bool = Field(True, description="stop where the broker dropped what is due")
+    options: dict[str, str] = Field({}, description="further options of the client: kafka.x.y")
+
+
+class FilesSettings(Section):
+    """A folder in which files land (see `recsys_lib.adapters.sources.folder`)."""
+
+    path: str | None = Field(None, description="folder on local disk or hdfs://")
+    max_files_per_batch: int = Field(100, ge=1)
+
+
+class HttpSettings(Section):
+    """An API that answers for a span of time (see `recsys_lib.adapters.sources.http`)."""
+
+    url: str | None = None
+    token_variable: str | None = Field(None, description="environment variable of the token")
+    start: str | None = Field(None, description="ISO time of the first window")
+    window_hours: float = Field(24.0, gt=0)
+    settle_seconds: float = Field(300.0, ge=0, description="a window is asked this long after it")
+    max_windows_per_batch: int = Field(16, ge=1)
+    records: str = Field("data", description="path to the list of records in an answer; '': all")
+    start_parameter: str = "start_date"
+    end_parameter: str = "end_date"
+    page_parameter: str = "page"
+    next_page: str | None = Field(
+        None, description="path to the next page's name; null: 1, 2, … until a page is empty"
+    )
+    parameters: dict[str, str] = Field({}, description="sent with every request")
+    retries: int = Field(8, ge=0, description="of one request, on 429, 5xx and lost connections")
+    max_wait_seconds: float = Field(60.0, gt=0, description="longest pause before a retry")
+    timeout_seconds: float = Field(30.0, gt=0)
+
+
+class JdbcSettings(Section):
+    """MySQL tables with a time of change (see `recsys_lib.adapters.sources.jdbc`)."""
+
+    url: str | None = Field(None, description="jdbc:mysql://… or jdbc:mariadb://…")
+    user: str | None = None
+    password_variable: str | None = Field(None, description="environment variable")
+    events: str | None = Field(None, description="table of behaviour")
+    items: str | None = Field(None, description="table of items")
+    users: str | None = Field(None, description="table of users")
+    updated: str = Field("updated_at", description="column: when the row was written last")
+    id: str = Field("id", description="column: tells rows of one moment apart")
+    settle_seconds: float = Field(
+        10.0, ge=0, description="younger rows wait: one of an earlier moment may be committed yet"
+    )
+    max_rows_per_batch: int = Field(200_000, ge=1)
 
 
 class ColumnSettings(Section):
@@ -209,6 +270,10 @@ class Settings(Section):
     spark: SparkSettings = SparkSettings()
     lake: LakeSettings = LakeSettings()
     ingest: IngestSettings = IngestSettings()
+    kafka: KafkaSettings = KafkaSettings()
+    files: FilesSettings = FilesSettings()
+    http: HttpSettings = HttpSettings()
+    jdbc: JdbcSettings = JdbcSettings()
     clean: CleanSettings = CleanSettings()
     features: FeatureSettings = FeatureSettings()
     model: ModelSettings = ModelSettings()

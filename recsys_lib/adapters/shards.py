@@ -10,12 +10,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
 
+from recsys_lib.adapters.folders import file_system
+from recsys_lib.adapters.pins import Pins
 from recsys_lib.errors import LakeError
 from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.neighbours import Neighbours, merged
 from recsys_lib.model.stats import ItemStats, item_stats
+<<<<<<< HEAD
 from recsys_lib.types import FOLDS
+=======
+from recsys_lib.types import Increment
+>>>>>>> speed
 
 
 @dataclass(frozen=True)
@@ -122,6 +129,7 @@ class CatalogReader:
             last=self.before,
         )
 
+<<<<<<< HEAD
     def _planned(self, stats: ItemStats, ids: np.ndarray) -> ItemStats:
         """Statistics with the plans of their own windows, which are known when these begin."""
         if not self.planned:
@@ -170,14 +178,37 @@ def _mass(rows: pa.Table, aged: np.ndarray, items: int) -> np.ndarray:
     place = rows.column("fold").to_numpy(), rows.column("item").to_numpy()
     out[place] = rows.column("mass").to_numpy() * aged
     return out
+=======
+    def _table(self, name: str, where: pc.Expression) -> pa.Table:
+        return dataset(f"{self.root}/{name}", self.tables.get(name)).to_table(filter=where)
+
+
+def dataset(path: str, version: int | None) -> ds.Dataset:
+    """The table at one version (null: as it is now); by its pin where the log has forgotten it."""
+    try:
+        return DeltaTable(path, version=version).to_pyarrow_dataset()
+    except DeltaError:
+        root, _, table = path.rpartition("/")
+        pinned = None if version is None else Pins(root).files(Increment(table, 0, version + 1))
+        if pinned is None:
+            raise
+    now = DeltaTable(path).to_pyarrow_dataset()
+    fs, inner = file_system(path)
+    return ds.dataset(
+        [f"{inner}/{file.path}" for file in pinned],
+        schema=now.schema,
+        format="parquet",
+        filesystem=fs,
+        partitioning="hive",
+        partition_base_dir=inner,
+    )
+>>>>>>> speed
 
 
 def _files(path: str, version: int, windows: tuple[int, int]) -> list[ds.Fragment]:
-    table = DeltaTable(path, version=version)
     window = pc.field("window")
-    dataset = table.to_pyarrow_dataset()
     inside = (window >= windows[0]) & (window <= windows[1])
-    files = list(dataset.get_fragments(filter=inside))
+    files = list(dataset(path, version).get_fragments(filter=inside))
     if not files:
         raise LakeError(
             f"{path} must hold rows of windows {windows[0]} to {windows[1]} at version {version}, "
