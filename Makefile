@@ -20,7 +20,7 @@ VENV := $(CURDIR)/.venv
 PY := $(VENV)/bin/python
 SITE := $(VENV)/lib/python3.11/site-packages
 LOGS := build/logs
-EXTRAS := $(DEVICE),demo,dev
+EXTRAS := $(DEVICE),demo,serve,dev
 
 # Everything below runs inside the environment, as if it were activated.
 export PATH := $(VENV)/bin:$(PATH)
