@@ -69,6 +69,16 @@ def listening(settings: CollectorSettings) -> socket.socket:
         raise SettingsError("collector.port", [wish]) from None
 
 
+class AnnouncedServer(uvicorn.Server):
+    """Says where it listens, as soon as it does."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for sock in sockets or []:
+            host, port = sock.getsockname()[:2]
+            print(f"collector listens on http://{host}:{port}/events", flush=True)
+
+
 def main(argv: list[str]) -> None:
     made = parser(__doc__)
     made.add_argument("--mapping", help="what the fields mean; its own are then required")
@@ -92,12 +102,12 @@ def main(argv: list[str]) -> None:
         forwarded_allow_ips=list(ours.trusted_proxies),
     )
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
-    # uvicorn stops gracefully and then raises the signal again: that must not look like a crash.
-    signal.signal(signal.SIGTERM, lambda *_: None)
-    with listening(ours) as server:
-        host, port = server.getsockname()[:2]
-        print(f"collector listens on http://{host}:{port}/events", flush=True)
-        uvicorn.Server(config).run(sockets=[server])
+    server = AnnouncedServer(config)
+    # uvicorn stops gracefully and then raises the signal again, which must not look like a crash;
+    # nor may one be lost that comes before uvicorn listens to signals.
+    signal.signal(signal.SIGTERM, server.handle_exit)
+    with listening(ours) as sock:
+        server.run(sockets=[sock])
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 The collector is held on one core. Requests start at their appointed times whether or not earlier
 ones were answered, and a wait counts from then: a stall shows in all that came during it. Then the
 same without a schedule, one after the other on every connection, for the most that goes through.
-Every event that was acknowledged is looked up in the folder. Writes build/benchmarks/collector.json.
+Every acknowledged event is looked up in the folder. Writes build/benchmarks/collector.json.
 """
 
 from __future__ import annotations
