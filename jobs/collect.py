@@ -97,6 +97,7 @@ def main(argv: list[str]) -> None:
         server_header=False,
         log_level="warning",
         limit_concurrency=ours.max_connections,
+        timeout_keep_alive=75,  # longer than proxies and balancers keep theirs
         timeout_graceful_shutdown=30,
         proxy_headers=bool(ours.trusted_proxies),
         forwarded_allow_ips=list(ours.trusted_proxies),

@@ -55,7 +55,8 @@ class Service:
     def events(self, kind: str = "events") -> list[dict[str, Any]]:
         """Every line that a file stream would see."""
         files = sorted((self.out / "collector" / kind).glob(f"{kind}-*.jsonl"))
-        return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+        lines = [line for file in files for line in file.read_bytes().split(b"\n") if line]
+        return [json.loads(line) for line in lines]
 
     def parts(self, kind: str = "events") -> list[Path]:
         return sorted((self.out / "collector" / kind).glob(".*.part"))
