@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from recsys_lib.errors import SettingsError
 
@@ -263,6 +263,56 @@ class TrackingSettings(Section):
     experiment: str = "alluvium"
 
 
+Kind = Literal["id", "text", "number", "integer", "boolean", "time", "any"]
+
+
+class KafkaSettings(Section):
+    """Topics that the collector writes to; `conf` is passed to the client (librdkafka)."""
+
+    servers: str = Field(..., description="host:port, several with commas")
+    topic: str = "events"
+    rejected_topic: str = "events-rejected"
+    conf: dict[str, str] = {}
+
+
+class CollectorSettings(Section):
+    """The HTTP service that takes events. `folder` null means `run.out`/collector."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(8081, ge=0, le=65535, description="0: any free one")
+    token_env: str = Field(
+        "ALLUVIUM_COLLECTOR_TOKENS",
+        description="environment variable that holds the Bearer tokens, several with commas",
+    )
+    folder: str | None = Field(None, description="local folder of events/ and rejected/")
+    kafka: KafkaSettings | None = Field(None, description="topics instead of the folder")
+    required: dict[str, Kind] = Field({}, description="fields every event must have")
+    max_body_bytes: int = Field(1_048_576, ge=1)
+    max_batch: int = Field(1000, ge=1, description="events of one request")
+    max_unwritten_bytes: int = Field(
+        134_217_728, ge=1, description="bodies held in memory; beyond it 503"
+    )
+    max_connections: int = Field(1000, ge=1, description="open at once; beyond it 503")
+    read_seconds: float = Field(10.0, gt=0, description="a body must have arrived by then")
+    rate: float = Field(500.0, gt=0, description="events a second of one client address")
+    burst: int = Field(5000, ge=1, description="events a client may send at once")
+    rotate_seconds: float = Field(10.0, gt=0, description="a file is handed over after")
+    rotate_bytes: int = Field(67_108_864, ge=1, description="or when it is this large")
+    origins: tuple[str, ...] = Field((), description="web pages that may send (CORS)")
+    trusted_proxies: tuple[str, ...] = Field((), description="whose X-Forwarded-For is believed")
+
+    @model_validator(mode="after")
+    def _possible(self) -> CollectorSettings:
+        if self.burst < self.max_batch:
+            raise ValueError(
+                f"burst must be at least max_batch ({self.max_batch}), or a full batch never "
+                f"passes; got {self.burst}"
+            )
+        if self.folder is not None and "://" in self.folder:
+            raise ValueError(f"folder must be a local one, got {self.folder}; else set kafka")
+        return self
+
+
 class Settings(Section):
     """All of conf/*.yaml."""
 
@@ -283,6 +333,7 @@ class Settings(Section):
     gate: GateSettings = GateSettings()
     recommend: RecommendSettings = RecommendSettings()
     tracking: TrackingSettings = TrackingSettings()
+    collector: CollectorSettings = CollectorSettings()
 
 
 S = TypeVar("S", bound=Section)
