@@ -18,11 +18,7 @@ from recsys_lib.errors import LakeError
 from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.neighbours import Neighbours, merged
 from recsys_lib.model.stats import ItemStats, item_stats
-<<<<<<< HEAD
-from recsys_lib.types import FOLDS
-=======
-from recsys_lib.types import Increment
->>>>>>> speed
+from recsys_lib.types import FOLDS, Increment
 
 
 @dataclass(frozen=True)
@@ -129,7 +125,6 @@ class CatalogReader:
             last=self.before,
         )
 
-<<<<<<< HEAD
     def _planned(self, stats: ItemStats, ids: np.ndarray) -> ItemStats:
         """Statistics with the plans of their own windows, which are known when these begin."""
         if not self.planned:
@@ -168,8 +163,8 @@ class CatalogReader:
         )
 
     def _table(self, name: str, where: pc.Expression, columns: list[str] | None = None) -> pa.Table:
-        table = DeltaTable(f"{self.root}/{name}", version=self.tables.get(name))
-        return table.to_pyarrow_dataset().to_table(columns, filter=where)
+        rows = dataset(f"{self.root}/{name}", self.tables.get(name))
+        return rows.to_table(columns, filter=where)
 
 
 def _mass(rows: pa.Table, aged: np.ndarray, items: int) -> np.ndarray:
@@ -178,9 +173,6 @@ def _mass(rows: pa.Table, aged: np.ndarray, items: int) -> np.ndarray:
     place = rows.column("fold").to_numpy(), rows.column("item").to_numpy()
     out[place] = rows.column("mass").to_numpy() * aged
     return out
-=======
-    def _table(self, name: str, where: pc.Expression) -> pa.Table:
-        return dataset(f"{self.root}/{name}", self.tables.get(name)).to_table(filter=where)
 
 
 def dataset(path: str, version: int | None) -> ds.Dataset:
@@ -202,7 +194,6 @@ def dataset(path: str, version: int | None) -> ds.Dataset:
         partitioning="hive",
         partition_base_dir=inner,
     )
->>>>>>> speed
 
 
 def _files(path: str, version: int, windows: tuple[int, int]) -> list[ds.Fragment]:
