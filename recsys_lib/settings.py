@@ -266,7 +266,7 @@ class TrackingSettings(Section):
 Kind = Literal["id", "text", "number", "integer", "boolean", "time", "any"]
 
 
-class KafkaSettings(Section):
+class CollectorTopics(Section):
     """Topics that the collector writes to; `conf` is passed to the client (librdkafka)."""
 
     servers: str = Field(..., description="host:port, several with commas")
@@ -285,7 +285,7 @@ class CollectorSettings(Section):
         description="environment variable that holds the Bearer tokens, several with commas",
     )
     folder: str | None = Field(None, description="local folder of events/ and rejected/")
-    kafka: KafkaSettings | None = Field(None, description="topics instead of the folder")
+    kafka: CollectorTopics | None = Field(None, description="topics instead of the folder")
     required: dict[str, Kind] = Field({}, description="fields every event must have")
     max_body_bytes: int = Field(1_048_576, ge=1)
     max_batch: int = Field(1000, ge=1, description="events of one request")

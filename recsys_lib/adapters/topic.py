@@ -9,7 +9,7 @@ from typing import Any
 
 from confluent_kafka import KafkaException, Producer
 
-from recsys_lib.settings import KafkaSettings
+from recsys_lib.settings import CollectorTopics
 
 LAST_SECONDS = 30.0
 
@@ -17,7 +17,7 @@ LAST_SECONDS = 30.0
 class KafkaTopic:
     """Idempotent producer, acks=all: a retry inside the client never writes a line twice."""
 
-    def __init__(self, settings: KafkaSettings, topic: str, count: Callable[..., None]) -> None:
+    def __init__(self, settings: CollectorTopics, topic: str, count: Callable[..., None]) -> None:
         self.topic, self._count = topic, count
         self._settings = {
             "linger.ms": 2,
