@@ -45,6 +45,7 @@ def prepare_window(
     finally:
         events.unpersist()
     if found["events"]:
+        _write_neighbours(lake, came, window, settings)
         _write_histories(lake, came, window, mapping, settings)
         # The table changes in place: who asks about an earlier window reads this version.
         version = {"neighbours_version": lake.version("neighbours")}
@@ -83,8 +84,6 @@ def _write(
             profiles = _profiles(lake, on_time, words, mapping)
             rows = _sequences(lake, on_time, words, profiles, window, settings.max_history)
             lake.append_once("sequences", rows, partition_by=("window",), **once)
-        if not lake.done("neighbours", **once):
-            _merge_neighbours(lake, events, words, window, settings)
     finally:
         words.unpersist()
 
@@ -110,16 +109,15 @@ def _write_histories(
     lake.merge_once("histories", rows, on=["user"], **once)
 
 
-def _merge_neighbours(
-    lake: Lake, events: DataFrame, words: DataFrame, window: int, settings: FeatureSettings
-) -> None:
+def _write_neighbours(lake: Lake, came: Arrivals, window: int, settings: FeatureSettings) -> None:
+    """Without a cache, for the reason given in `_write_histories`."""
+    once: dict[str, Any] = {"app": READER, "version": window}
+    if lake.done("neighbours", **once):
+        return
     before = _or_empty(lake, "neighbours", neighbours.SCHEMA)
-    fresh = neighbours.pairs(events, words, settings.neighbour_distance).persist()
-    try:
-        rows = neighbours.neighbours_after(before, fresh, window, settings)
-        lake.merge_once("neighbours", rows, on=["item", "fold"], app=READER, version=window)
-    finally:
-        fresh.unpersist()
+    fresh = neighbours.pairs(came.events, lake.read("vocabulary"), settings.neighbour_distance)
+    rows = neighbours.neighbours_after(before, fresh, window, settings)
+    lake.merge_once("neighbours", rows, on=["item", "fold"], **once)
 
 
 def _item_features(lake: Lake, words: DataFrame, window: int, mapping: Mapping) -> DataFrame:
