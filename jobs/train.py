@@ -20,6 +20,9 @@ from recsys_lib.increment.plan import lesson_windows
 from recsys_lib.train.lesson import Lesson
 from recsys_lib.types import Increment, ModelVersion
 
+EVER = -(2**31)
+"""Before the first window."""
+
 
 def train(context: Context, window: int) -> ModelVersion | None:
     """A version that has learned up to and including `window`; None where there is no lesson."""
@@ -87,20 +90,26 @@ def _pruner(*args: Any) -> Any:
 def _lesson(context: Context, window: int) -> Lesson | None:
     settings, mapping, tracking = context.settings, context.mapping, context.tracking
     champion = tracking.champion()
-    windows = (window, window) if champion is None else lesson_windows(champion.learned, window)
+    strategy = settings.train.strategy
+    if champion is not None and strategy == "frozen":
+        return None
+    parent = None if strategy == "full" else champion
+    windows = (window, window) if parent is None else lesson_windows(parent.learned, window)
+    if champion is not None and parent is None:
+        windows = (EVER, window)
     rows = context.lake.read("sequences")
     inside = rows.where(F.col("window").between(*windows))
     if inside.isEmpty():
         return None
     _check_targets(context)
-    earlier = None if champion is None else (-(2**31), windows[0] - 1)
+    earlier = None if parent is None else (EVER, windows[0] - 1)
     reader = catalog_reader(context, window + 1, settings.features.count_windows)
     return Lesson(
         windows=windows,
-        rehearse=earlier if settings.train.rehearsal else None,
+        rehearse=earlier if settings.train.rehearses else None,
         rows=sequence_rows(context),
         read_catalog=reader,
-        parent=tracking.local_path(champion) if champion else None,
+        parent=tracking.local_path(parent) if parent else None,
         folder=str(context.out / "models" / f"window-{window}"),
         task=mapping.task,
         targets=mapping.targets,
@@ -111,7 +120,7 @@ def _lesson(context: Context, window: int) -> Lesson | None:
         seed=settings.run.seed,
         lineage={
             "mapping": mapping.name,
-            "parent": champion.version if champion else None,
+            "parent": parent.version if parent else None,
             "windows": list(windows),
             "tables": {**reader.tables, "sequences": context.lake.version("sequences")},
             "time": mapping.time.model_dump(),

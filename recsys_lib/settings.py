@@ -197,9 +197,18 @@ class ModelSettings(Section):
     decay: float = Field(0.94, gt=0, lt=1, description="weight of a count, per window of age")
 
 
-class TrainSettings(Section):
-    """The rank's loop. `epochs` is for the first model, `increment_epochs` for fine-tunes."""
+Strategy = Literal["frozen", "finetune", "rehearse", "rehearse+distil", "full"]
 
+
+class TrainSettings(Section):
+    """The rank's loop. `epochs` is for the first model, `increment_epochs` for fine-tunes.
+
+    Strategies: `frozen` learns only the first model; `finetune` the increment alone; `rehearse`
+    old examples too; `rehearse+distil` keeps the parent's answers on these; `full` starts anew
+    from everything so far, each time.
+    """
+
+    strategy: Strategy = "rehearse+distil"
     ranks: int = Field(2, ge=1)
     threads_per_rank: int = Field(1, ge=1)
     epochs: float = Field(3.0, gt=0)
@@ -214,7 +223,16 @@ class TrainSettings(Section):
     full_softmax_items: int = Field(8000, ge=0, description="at or below: no sampling")
     max_targets: int = Field(64, ge=1, description="targets of one example that are learned")
     rehearsal: float = Field(1.0, ge=0, description="old examples mixed in, per new example")
+    distillation: float = Field(0.5, ge=0, description="weight of the parent's word, at most")
     start_seconds: float = Field(600.0, gt=0, description="ranks must have started by then")
+
+    @property
+    def rehearses(self) -> bool:
+        return self.strategy.startswith("rehearse") and self.rehearsal > 0
+
+    @property
+    def distils(self) -> bool:
+        return self.strategy == "rehearse+distil" and self.distillation > 0
 
 
 class PruneSettings(Section):

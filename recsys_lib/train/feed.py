@@ -45,7 +45,7 @@ class Feed:
         random = np.random.default_rng(self.seed)
         for part in fresh:
             parts = [part] if earlier is None else [part, next(earlier)]
-            yield self._batch(*_joined(parts), random)
+            yield self._batch(*_joined(parts), random, size - rehearsed)
 
     def _stream(self, reader: Reader, size: int) -> Iterator[tuple[Histories, Targets]]:
         held: list[tuple[Histories, Targets]] = []
@@ -76,7 +76,15 @@ class Feed:
         histories, targets, _ = requests(rows, self.task, types)
         return histories, targets
 
-    def _batch(self, histories: Histories, targets: Targets, random: np.random.Generator) -> Batch:
+    def _batch(
+        self,
+        histories: Histories,
+        targets: Targets,
+        random: np.random.Generator,
+        new: int | None = None,
+    ) -> Batch:
+        """`new` of the examples, which come first, are new ones; None: all."""
+        new = len(histories) if new is None else new
         x = inputs(
             histories, self.model.recent_events, self.model.copy_items, self.model.decay, self._near
         ).as_dict()
@@ -98,6 +106,7 @@ class Feed:
             "target_copy": _places(padded, x["copy_items"]),
             "target_near": _places(padded, x["near_items"]),
             "negatives_log_q": log_q,
+            "rehearsed": (np.arange(len(histories)) >= new).astype(np.float32),
         }
 
     @property

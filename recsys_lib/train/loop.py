@@ -8,7 +8,6 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +24,12 @@ from recsys_lib.model.tensorflow import tf
 from recsys_lib.model.weights import load_arrays, named_arrays
 from recsys_lib.train.feed import Batch, Feed, Reader
 from recsys_lib.train.lesson import Lesson
-from recsys_lib.train.loss import mixture_loss
+from recsys_lib.train.loss import answers, distillation_loss, mixture_loss
 from recsys_lib.train.optimizers import load_slots, optimizer, save_slots
 
 Signature = dict[str, tf.TensorSpec]
+Teacher = tuple[Network, float]
+"""A network that is not learned, and the weight of its word."""
 
 
 def learn_increment(lesson: Lesson) -> dict[str, Any]:
@@ -72,7 +73,8 @@ def learn_increment(lesson: Lesson) -> dict[str, Any]:
     old = _own_or_all(lesson, lesson.rehearse, feed) if lesson.rehearse else None
     new = _own_or_all(lesson, lesson.windows, feed)
     batches, signature = _prefetched(feed.batches(new, old, size, share))
-    step_fn = _step_function(network, built, catalog, lesson, signature)
+    teacher = _teacher(lesson, catalog, parent)
+    step_fn = _step_function(network, built, catalog, lesson, signature, teacher)
     peak = lesson.train.increment_learning_rate if parent else lesson.train.learning_rate
     curve: list[tuple[int, float]] = []
     sparse: list[tuple[int, float]] = []
@@ -113,7 +115,11 @@ def learn_increment(lesson: Lesson) -> dict[str, Any]:
             learned=lesson.windows[1],
             decay=lesson.model.decay,
             copy_items=lesson.model.copy_items,
-            lineage={**lesson.lineage, "sparsity": sparsity.get("total", 0.0)},
+            lineage={
+                **lesson.lineage,
+                "sparsity": sparsity.get("total", 0.0),
+                "items": catalog.items,
+            },
         ).save(lesson.folder)
 
     on_first_rank(save)
@@ -181,7 +187,7 @@ def _pruner(lesson: Lesson, parent: Bundle | None, steps: int) -> Any:
 def _spec(lesson: Lesson, catalog: Catalog, parent: Bundle | None) -> Any:
     if parent:
         return spec_of(parent.spec)
-    m = asdict_of(lesson.model)
+    m = lesson.model.model_dump()
     shared = set(m) & set(Spec.__dataclass_fields__)
     sizes = {name: m[name] for name in shared}
     stats = catalog.stats.values.shape[2]
@@ -189,13 +195,23 @@ def _spec(lesson: Lesson, catalog: Catalog, parent: Bundle | None) -> Any:
     return spec_of({"items": catalog.items, "types": len(catalog.types) - 1, **shop, **sizes})
 
 
-def asdict_of(settings: Any) -> dict[str, Any]:
-    """Plain values of a settings section or dataclass."""
-    return dict(settings.model_dump()) if hasattr(settings, "model_dump") else asdict(settings)
+def _teacher(lesson: Lesson, catalog: Catalog, parent: Bundle | None) -> Teacher | None:
+    """The parent as it was, and how much its word counts: the less, the more is new (ADER)."""
+    if parent is None or not lesson.rehearse or not lesson.train.distils:
+        return None
+    network = Network(spec_of(parent.spec), lesson.seed)
+    load_arrays(network, parent.arrays)
+    known = parent.lineage.get("items", catalog.items) / max(1, catalog.items)
+    return network, lesson.train.distillation * math.sqrt(known * min(1.0, lesson.train.rehearsal))
 
 
 def _step_function(
-    network: Network, built: Any, catalog: Catalog, lesson: Lesson, signature: Signature
+    network: Network,
+    built: Any,
+    catalog: Catalog,
+    lesson: Lesson,
+    signature: Signature,
+    teacher: Teacher | None,
 ) -> Callable[[dict[str, tf.Tensor]], tf.Tensor]:
     attributes = tf.constant(catalog.attributes)
     stats = tf.constant(catalog.stats.values)
@@ -206,7 +222,12 @@ def _step_function(
     @tf.function(input_signature=[signature])
     def step(x: dict[str, tf.Tensor]) -> tf.Tensor:
         with tf.GradientTape() as tape:
-            loss = mixture_loss(network, x, attributes, stats, training=True)
+            told = answers(network, x, attributes, stats, training=True)
+            loss = mixture_loss(told, x)
+            if teacher is not None:
+                master, weight = teacher
+                right = answers(master, x, attributes, stats, training=False)
+                loss += weight * distillation_loss(right, told, x["rehearsed"])
         tape = hvd.DistributedGradientTape(tape)
         gradients = tape.gradient(loss, variables)
         pairs = [(g, v) for g, v in zip(gradients, variables, strict=True) if g is not None]

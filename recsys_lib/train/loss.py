@@ -1,6 +1,9 @@
-"""Negative log-likelihood of a mixture: what the user repeats, and what is new."""
+"""Negative log-likelihood of a mixture (what the user repeats, what is near, all else), and how
+far a student strays from its teacher."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from recsys_lib.model.network import HIDDEN, Network
 from recsys_lib.model.tensorflow import tf
@@ -8,39 +11,93 @@ from recsys_lib.model.tensorflow import tf
 Tensors = dict[str, tf.Tensor]
 
 
-def mixture_loss(
+@dataclass(frozen=True)
+class Answers:
+    """What a network says of a batch: logits of each part of the mixture, and of the targets.
+
+    copied [B, M], near [B, C], negatives [B, S], targets [B, T]; gate [B, 3] log shares of the
+    parts.
+    """
+
+    copied: tf.Tensor
+    near: tf.Tensor
+    negatives: tf.Tensor
+    targets: tf.Tensor
+    gate: tf.Tensor
+
+
+def answers(
     network: Network, x: Tensors, attributes: tf.Tensor, stats: tf.Tensor, training: bool
-) -> tf.Tensor:
-    """Mean over examples of the mean over targets of -log(g p_copy + (1 - g) p_explore); scalar.
+) -> Answers:
+    """Ask `network` about a batch.
 
     x holds the network's inputs, with items named by their position in the pool, and
       pool              int32 [U]     item indices, the first is 0
       stats_row         int32 [B]     row of `stats` [W, N + 1, F] at the decision
       targets           int32 [B, T]  0 padded
-      target_copy       int32 [B, T]  position among copy_items, -1 where the target is new
+      target_copy       int32 [B, T]  position among copy_items, -1 where it is not there
+      target_near       int32 [B, T]  the same among near_items
       negatives         int32 [S]     shared by the batch
       negatives_log_q   float32 [S]   log of expected count in S draws; 0 for a full softmax
-
-    The partition function is estimated from the negatives with logQ correction (Bengio and
-    Senecal 2008), the targets themselves counted exactly.
+      rehearsed         float32 [B]   1 where the example is an old one
     """
     pool = network.pool(x["pool"], attributes, training)
     context = network.user_context(x, pool, training)
     now = _Now(stats, x["pool"], x["stats_row"])
-    copied = network.copy_logits(x, context, pool, now.of(x["copy_items"]), training)
-    copied = tf.nn.log_softmax(copied)
-    explored = _log_explore(network, x, context, pool, now, training)
-    near = network.near_logits(x, context, pool, now.of(x["near_items"]), training)
+    user = network.user_vectors(context, training)
+    size = network.spec.embedding_size + 1
+    vector, popularity = user[:, :size], user[:, size:]
+    targets, negatives = x["targets"], x["negatives"]
+    hits = tf.einsum("bd,btd->bt", vector, tf.gather(pool[:, :size], targets))
+    hits += tf.einsum("bf,btf->bt", popularity, now.of(targets))
+    noise = tf.matmul(vector, tf.gather(pool[:, :size], negatives), transpose_b=True)
+    noise += tf.einsum("bf,bsf->bs", popularity, now.of_shared(negatives))
+    return Answers(
+        copied=network.copy_logits(x, context, pool, now.of(x["copy_items"]), training),
+        near=network.near_logits(x, context, pool, now.of(x["near_items"]), training),
+        negatives=noise,
+        targets=hits,
+        gate=network.gate(x, context, training),
+    )
+
+
+def mixture_loss(told: Answers, x: Tensors) -> tf.Tensor:
+    """Mean over examples of the mean over targets of -log sum_parts gate_part p_part; scalar.
+
+    The partition function of the explore part is estimated from the negatives with logQ
+    correction (Bengio and Senecal 2008), the targets themselves counted exactly.
+    """
     parts = [
-        _at(copied, x["target_copy"]),
-        _at(tf.nn.log_softmax(near), x["target_near"]),
-        explored,
+        _at(tf.nn.log_softmax(told.copied), x["target_copy"]),
+        _at(tf.nn.log_softmax(told.near), x["target_near"]),
+        _log_explore(told, x),
     ]
-    gate = network.gate(x, context, training)
-    log_p = tf.reduce_logsumexp(tf.stack(parts, -1) + gate[:, None], -1)
+    log_p = tf.reduce_logsumexp(tf.stack(parts, -1) + told.gate[:, None], -1)
     real = tf.cast(x["targets"] > 0, tf.float32)
     per_example = tf.reduce_sum(log_p * real, 1) / tf.maximum(tf.reduce_sum(real, 1), 1.0)
     return -tf.reduce_mean(per_example)
+
+
+def distillation_loss(teacher: Answers, student: Answers, rows: tf.Tensor) -> tf.Tensor:
+    """Mean over `rows` (float32 [B], 1 or 0) of KL(teacher || student), summed over the parts.
+
+    On rehearsed rows it keeps what the parent knew and the few exemplars do not show (Hinton et
+    al. 2015; Mi et al. 2020 for recommenders that learn continually).
+    """
+    pairs = [
+        (teacher.copied, student.copied),
+        (teacher.near, student.near),
+        (teacher.negatives, student.negatives),
+        (teacher.gate, student.gate),
+    ]
+    apart = tf.add_n([_divergence(*pair) for pair in pairs])
+    return tf.reduce_sum(apart * rows) / tf.maximum(tf.reduce_sum(rows), 1.0)
+
+
+def _divergence(teacher: tf.Tensor, student: tf.Tensor) -> tf.Tensor:
+    """KL [B] of the distributions that these logits stand for."""
+    log_p, log_q = tf.nn.log_softmax(teacher), tf.nn.log_softmax(student)
+    return tf.reduce_sum(tf.exp(log_p) * (log_p - log_q), 1)
 
 
 def _at(log_p: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
@@ -66,28 +123,14 @@ class _Now:
         return tf.gather(tf.gather(self._stats, items, axis=1), self._row)
 
 
-def _log_explore(
-    network: Network,
-    x: Tensors,
-    context: tf.Tensor,
-    pool: tf.Tensor,
-    now: _Now,
-    training: bool,
-) -> tf.Tensor:
+def _log_explore(told: Answers, x: Tensors) -> tf.Tensor:
     """log p_explore of every target: float32 [B, T]."""
     targets, negatives = x["targets"], x["negatives"]
-    user = network.user_vectors(context, training)
-    size = network.spec.embedding_size + 1
-    vector, popularity = user[:, :size], user[:, size:]
-    hits = tf.einsum("bd,btd->bt", vector, tf.gather(pool[:, :size], targets))
-    hits += tf.einsum("bf,btf->bt", popularity, now.of(targets))
-    noise = tf.matmul(vector, tf.gather(pool[:, :size], negatives), transpose_b=True)
-    noise += tf.einsum("bf,bsf->bs", popularity, now.of_shared(negatives))
-    noise -= x["negatives_log_q"][None]
+    noise = told.negatives - x["negatives_log_q"][None]
     accidental = tf.reduce_any(negatives[None, :, None] == targets[:, None, :], -1)
     noise = tf.where(accidental, HIDDEN, noise)
     times = tf.reduce_sum(tf.cast(targets[:, :, None] == targets[:, None, :], tf.float32), 2)
     # An item taken twice in a window is still one item of the shop.
-    real = tf.where(targets > 0, hits - tf.math.log(times), HIDDEN)
+    real = tf.where(targets > 0, told.targets - tf.math.log(times), HIDDEN)
     total = tf.reduce_logsumexp(tf.concat([noise, real], 1), 1, keepdims=True)
-    return hits - total
+    return told.targets - total

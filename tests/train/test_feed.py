@@ -62,6 +62,7 @@ def test_batches_have_exactly_the_size_asked_for(size: int) -> None:
 def test_the_set_share_of_each_batch_is_rehearsed() -> None:
     for batch in islice(feed_of().batches(NEW, OLD, 8, 0.25), 5):
         assert sum(target in (8, 9) for target in targets(batch)) == 2
+        assert batch["rehearsed"].tolist() == [0.0] * 6 + [1.0] * 2
 
 
 def test_rehearsal_always_leaves_room_for_something_new() -> None:

@@ -15,7 +15,7 @@ from recsys_lib.model.scorer import ModelScorer, spec_of
 from recsys_lib.model.weights import load_arrays
 from recsys_lib.settings import ModelSettings, TrainSettings
 from recsys_lib.train.feed import Batch, Feed
-from recsys_lib.train.loss import mixture_loss
+from recsys_lib.train.loss import Answers, answers, distillation_loss, mixture_loss
 from tests.evaluate.naive import targets_of
 from tests.model.tiny import bundle_of, catalog_of, histories_of, learned_bundle, untraced
 
@@ -37,7 +37,7 @@ def loss_of(bundle: Bundle, batch: Batch) -> float:
     load_arrays(network, bundle.arrays)
     tensors = {name: tf.constant(value) for name, value in batch.items()}
     attributes, stats = tf.constant(SHOP.attributes), tf.constant(SHOP.stats.values)
-    return float(mixture_loss(network, tensors, attributes, stats, training=False))
+    return float(mixture_loss(answers(network, tensors, attributes, stats, False), tensors))
 
 
 def by_hand(bundle: Bundle, histories: Histories, targets: Targets) -> float:
@@ -140,6 +140,34 @@ def test_each_example_reads_the_statistics_of_its_own_window() -> None:
     def loss(rows: list[int]) -> float:
         x = {n: tf.constant(v) for n, v in {**batch, "stats_row": np.int32(rows)}.items()}
         attributes = tf.constant(SHOP.attributes)
-        return float(mixture_loss(network, x, attributes, tf.constant(values), training=False))
+        return float(mixture_loss(answers(network, x, attributes, tf.constant(values), False), x))
 
     assert loss([0, 1]) < loss([0, 0]) < loss([1, 0])
+
+
+def told(bundle: Bundle, batch: Batch) -> Answers:
+    network = Network(spec_of(bundle.spec), seed=0)
+    load_arrays(network, bundle.arrays)
+    tensors = {name: tf.constant(value) for name, value in batch.items()}
+    return answers(
+        network, tensors, tf.constant(SHOP.attributes), tf.constant(SHOP.stats.values), False
+    )
+
+
+def test_a_student_who_says_the_same_costs_nothing() -> None:
+    batch = batch_of(HISTORIES, TARGETS)
+    same, rows = told(learned_bundle(SHOP), batch), tf.ones(len(HISTORIES))
+    assert float(distillation_loss(same, same, rows)) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_student_who_strays_pays_only_on_rehearsed_rows() -> None:
+    batch = batch_of(HISTORIES, TARGETS)
+    teacher, student = (told(learned_bundle(SHOP, seed), batch) for seed in (1, 2))
+    each = [
+        float(distillation_loss(teacher, student, tf.one_hot(row, len(HISTORIES))))
+        for row in range(len(HISTORIES))
+    ]
+    assert min(each) > 0
+    every = float(distillation_loss(teacher, student, tf.ones(len(HISTORIES))))
+    assert every == pytest.approx(np.mean(each), rel=1e-5)
+    assert float(distillation_loss(teacher, student, tf.zeros(len(HISTORIES)))) == 0.0
