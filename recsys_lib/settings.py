@@ -176,7 +176,7 @@ class FeatureSettings(Section):
     count_windows: int = Field(32, ge=1, description="windows of item counts a model looks back on")
     neighbours: int = Field(32, ge=1, description="neighbours of an item that a model sees")
     neighbours_kept: int = Field(64, ge=1, description="neighbours of an item that are counted")
-    neighbour_distance: int = Field(10, ge=1, description="positions apart that are still near")
+    neighbour_distance: int = Field(5, ge=1, description="positions apart that are still near")
     neighbour_decay: float = Field(0.98, gt=0, le=1, description="weight of a pair per window")
 
 

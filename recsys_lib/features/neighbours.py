@@ -14,6 +14,7 @@ from recsys_lib.features.vocabulary import lookup
 from recsys_lib.settings import FeatureSettings
 from recsys_lib.types import FOLDS
 
+PARTS = 16
 SCHEMA = (
     "item int, fold int, near array<struct<weight: double, item: int>>, mass double, `window` int"
 )
@@ -25,48 +26,67 @@ def fold() -> Column:
 
 
 def pairs(events: DataFrame, vocabulary: DataFrame, distance: int) -> DataFrame:
-    """(item, fold, other, weight): every near pair of these silver events, both ways, summed."""
+    """(item, fold, other, weight): every near pair of these silver events, both ways, unsummed."""
     coded = events.join(lookup(vocabulary, "item", "item", "index"), "item")
     order = Window.partitionBy("user").orderBy("time", "window", "order", F.xxhash64("key"))
-    ahead = [F.lead("index", k).over(order) for k in range(1, distance + 1)]
-    # One row a user and position: lists of what follows, then each pair once in both directions.
-    told = coded.select("user", F.col("index").alias("item"), F.array(*ahead).alias("ahead"))
-    near = told.select(fold().alias("fold"), "item", F.posexplode("ahead").alias("place", "other"))
-    real = near.where("other IS NOT NULL AND other <> item")
-    weight = F.lit(1.0) / (F.col("place") + 1)
-    counted = real.groupBy("fold", "item", "other").agg(F.sum(weight).alias("weight"))
-    ends = {"item": F.col("other"), "other": F.col("item")}
-    both = counted.unionByName(counted.withColumns(ends))
-    return both.groupBy("fold", "item", "other").agg(F.sum("weight").alias("weight"))
+    ahead = [F.lead("index", k + 1).over(order).alias(f"after_{k}") for k in range(distance)]
+    told = coded.select(fold().alias("fold"), F.col("index").alias("item"), *ahead)
+    near = [
+        F.struct(
+            F.col(one).alias("item"),
+            F.col(two).alias("other"),
+            F.lit(1.0 / (place + 1)).alias("weight"),
+        )
+        for place in range(distance)
+        for one, two in (("item", f"after_{place}"), (f"after_{place}", "item"))
+    ]
+    listed = told.select("fold", F.inline(F.array(*near)))
+    real = listed.where("item IS NOT NULL AND other IS NOT NULL AND other <> item")
+    return real.select("item", "fold", "other", "weight")
 
 
 def neighbours_after(
-    before: DataFrame, fresh: DataFrame, window: int, settings: FeatureSettings
+    before: DataFrame | None, fresh: DataFrame, window: int, settings: FeatureSettings
 ) -> DataFrame:
     """SCHEMA: the new state of every (item, fold) of `fresh` (see `pairs`), to be merged.
 
     Older weights count `neighbour_decay` less per window; only the heaviest `neighbours_kept` of
     an item are kept, as a sketch of bounded size (Metwally et al. 2005 keep heavy hitters so).
     """
-    touched = before.join(fresh.select("item", "fold").distinct(), ["item", "fold"], "left_semi")
-    age = F.pow(F.lit(settings.neighbour_decay), F.lit(window) - F.col("window"))
-    aged = touched.withColumn("age", age)
-    old = aged.select("item", "fold", "age", F.inline("near").alias("weight", "other"))
-    old = old.select("item", "fold", "other", (F.col("weight") * F.col("age")).alias("weight"))
-    mass = [
-        aged.select("item", "fold", (F.col("mass") * F.col("age")).alias("mass")),
-        fresh.groupBy("item", "fold").agg(F.sum("weight").alias("mass")),
-    ]
-    both = mass[0].unionByName(mass[1])
-    total = both.groupBy("item", "fold").agg(F.sum("mass").alias("mass"))
-    summed = old.unionByName(fresh.select("item", "fold", "other", "weight"))
-    summed = summed.groupBy("item", "fold", "other").agg(F.sum("weight").alias("weight"))
+    every, aged = fresh.withColumn("fresh", F.col("weight")), None
+    if before is not None:
+        aged = _aged(before, fresh, window, settings.neighbour_decay)
+        every = every.unionByName(
+            aged.select("item", "fold", "age", F.inline("near").alias("weight", "other")).select(
+                "item",
+                "fold",
+                "other",
+                (F.col("weight") * F.col("age")).alias("weight"),
+                F.lit(0.0).alias("fresh"),
+            )
+        )
+    # One shuffle by item serves all that follows, in parts small enough not to spill.
+    by_item = every.repartition(PARTS, "item").groupBy("item", "fold", "other")
+    summed = by_item.agg(F.sum("weight").alias("weight"), F.sum("fresh").alias("fresh"))
     # Heaviest first, ties to the smaller item, whatever the order of the rows.
     one = F.struct((-F.col("weight")).alias("less"), F.col("other").alias("item"))
-    listed = summed.groupBy("item", "fold").agg(F.array_sort(F.collect_list(one)).alias("all"))
+    rows = summed.groupBy("item", "fold").agg(
+        F.array_sort(F.collect_list(one)).alias("all"), F.sum("fresh").alias("mass")
+    )
+    mass = F.col("mass")
+    if aged is not None:
+        old = aged.select("item", "fold", (F.col("mass") * F.col("age")).alias("old"))
+        rows, mass = rows.join(old, ["item", "fold"], "left"), mass + F.coalesce("old", F.lit(0.0))
     kept = F.transform(
         F.slice("all", 1, settings.neighbours_kept),
         lambda it: F.struct((-it["less"]).alias("weight"), it["item"].alias("item")),
     )
-    rows = listed.select("item", "fold", kept.alias("near")).join(total, ["item", "fold"])
-    return rows.select("item", "fold", "near", "mass", F.lit(window).cast("int").alias("window"))
+    at = F.lit(window).cast("int").alias("window")
+    return rows.select("item", "fold", kept.alias("near"), mass.alias("mass"), at)
+
+
+def _aged(before: DataFrame, fresh: DataFrame, window: int, decay: float) -> DataFrame:
+    """The rows of the state that `fresh` touches, and what their weights count now: `age`."""
+    keys = fresh.select("item", "fold").distinct()
+    touched = before.join(keys, ["item", "fold"], "left_semi")
+    return touched.withColumn("age", F.pow(F.lit(decay), F.lit(window) - F.col("window")))

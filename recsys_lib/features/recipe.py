@@ -114,7 +114,7 @@ def _write_neighbours(lake: Lake, came: Arrivals, window: int, settings: Feature
     once: dict[str, Any] = {"app": READER, "version": window}
     if lake.done("neighbours", **once):
         return
-    before = _or_empty(lake, "neighbours", neighbours.SCHEMA)
+    before = lake.read("neighbours") if lake.exists("neighbours") else None
     fresh = neighbours.pairs(came.events, lake.read("vocabulary"), settings.neighbour_distance)
     rows = neighbours.neighbours_after(before, fresh, window, settings)
     lake.merge_once("neighbours", rows, on=["item", "fold"], **once)
