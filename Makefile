@@ -14,13 +14,14 @@ WEEKS ?= 4
 OUT ?= build/demo
 PORT ?= 5000
 TESTS ?= tests
+SECONDS ?= 600
 ARGS ?=
 
 VENV := $(CURDIR)/.venv
 PY := $(VENV)/bin/python
 SITE := $(VENV)/lib/python3.11/site-packages
 LOGS := build/logs
-EXTRAS := $(DEVICE),demo,dev
+EXTRAS := $(DEVICE),demo,serve,dev
 
 # Everything below runs inside the environment, as if it were activated.
 export PATH := $(VENV)/bin:$(PATH)
@@ -37,10 +38,10 @@ PACKAGES_DONE := $(DONE)/packages-$(call hash,echo $(EXTRAS); cat setup.py const
 HOROVOD_DONE := $(DONE)/horovod-$(call hash,echo $(DEVICE); grep -E '^(tensorflow|horovod)' constraints.txt)
 SPARK_DONE := $(DONE)/spark-$(call hash,grep -E '^(pyspark|delta_spark)' constraints.txt)
 
-.PHONY: help setup tools demo test check format report ui clean distclean
+.PHONY: help setup tools demo test fuzz bench-collector check format report ui clean distclean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	echo "  e.g. make demo WEEKS=8; make test TESTS=tests/clean; make setup DEVICE=gpu; make ui PORT=8080"
 
 setup: tools $(HOROVOD_DONE) $(SPARK_DONE) ## make .venv with everything in it; only what is not done yet
@@ -100,6 +101,12 @@ demo: setup ## WEEKS=4 weeks of a real shop: land, clean, learn, judge, recommen
 
 test: setup ## all tests, or those of TESTS=tests/clean
 	@$(PY) -m pytest $(TESTS) $(ARGS)
+
+fuzz: setup ## hostile input for SECONDS=600 at the parser and the collector; SEED=n repeats a round
+	@$(PY) -m tests.fuzz --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+bench-collector: setup ## events a second into the collector on one core, and how long each waits
+	@$(PY) -m tests.benchmarks.collector $(ARGS)
 
 check: setup ## style, types, and the arrows between rooms
 	@echo "ruff"; ruff check --quiet .; ruff format --check --quiet . || { echo "make format puts this right" >&2; ruff format --check .; }

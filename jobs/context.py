@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from pyspark.sql import SparkSession
@@ -35,7 +36,11 @@ class Context:
     spark: SparkSession
     lake: Lake
     replay: ReplayFolder
-    tracking: Tracking
+
+    @cached_property
+    def tracking(self) -> Tracking:
+        """Opened by the first who asks: jobs that only move rows do not wait for MLflow."""
+        return Tracking(self.settings.tracking, self.out, self.settings.run.name)
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -75,7 +80,6 @@ def opened(args: argparse.Namespace, app: str, mapping: str | None = None) -> It
             spark=spark,
             lake=Lake(spark, settings.lake.root or str(out / "lake"), settings.lake),
             replay=ReplayFolder(spark, str(out / "landing")),
-            tracking=Tracking(settings.tracking, out, settings.run.name),
         )
 
 

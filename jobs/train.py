@@ -18,7 +18,7 @@ from recsys_lib.errors import SourceError, TrackingError
 from recsys_lib.evaluate.gate import judge
 from recsys_lib.increment.plan import lesson_windows
 from recsys_lib.train.lesson import Lesson
-from recsys_lib.types import ModelVersion
+from recsys_lib.types import Increment, ModelVersion
 
 
 def train(context: Context, window: int) -> ModelVersion | None:
@@ -29,6 +29,7 @@ def train(context: Context, window: int) -> ModelVersion | None:
         if lesson is None:
             return None
         settings = context.settings.train
+        _pin(context, window, lesson)
         summary = run_on_ranks(
             _learn,
             lesson,
@@ -45,7 +46,29 @@ def train(context: Context, window: int) -> ModelVersion | None:
         done = _register(context, window, lesson, summary)
     if context.tracking.champion() is None:
         context.tracking.promote(done, judge({}, None, context.settings.gate))
+    _unpin_superseded(context)
     return done
+
+
+def _pin(context: Context, window: int, lesson: Lesson) -> None:
+    """What this version learns from can be read again exactly as it was."""
+    for table, version in lesson.lineage["tables"].items():
+        context.lake.pin(Increment(table, 0, version + 1), by=_pinned_by(window))
+
+
+def _unpin_superseded(context: Context) -> None:
+    """The champion and the last versions keep their rows; `lake.vacuum` may have the others'."""
+    versions = sorted(context.tracking.versions(), key=lambda version: version.version)
+    champion = context.tracking.champion()
+    last = versions[-context.settings.lake.keep_versions :]
+    kept = {_pinned_by(v.learned) for v in (*last, *([champion] if champion else []))}
+    for version in versions:
+        if _pinned_by(version.learned) not in kept:
+            context.lake.unpin(_pinned_by(version.learned))
+
+
+def _pinned_by(window: int) -> str:
+    return f"model of window {window}"
 
 
 def _learn(lesson: Lesson) -> dict[str, Any]:

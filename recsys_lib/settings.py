@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from recsys_lib.errors import SettingsError
 
@@ -43,12 +43,73 @@ class LakeSettings(Section):
     """Delta tables. `root` null means `run.out`/lake."""
 
     root: str | None = None
+    file_mib: int = Field(128, ge=1, description="size of a file after compaction")
+    max_small_files: int = Field(64, ge=2, description="more of them in a table are compacted")
+    keep_hours: int = Field(168, ge=0, description="a vacuum leaves what was removed since")
+    keep_versions: int = Field(3, ge=1, description="models whose training rows stay readable")
 
 
 class IngestSettings(Section):
     """The landing stream."""
 
     max_files_per_batch: int = Field(1000, ge=1)
+    max_fields: int = Field(500, ge=1, description="fields of records that become columns")
+
+
+class KafkaSettings(Section):
+    """A topic of JSON events (see `recsys_lib.adapters.sources.kafka`)."""
+
+    servers: str | None = Field(None, description="bootstrap servers: host:port,host:port")
+    topic: str | None = None
+    max_offsets_per_batch: int = Field(500_000, ge=1)
+    fail_on_data_loss: bool = Field(True, description="stop where the broker dropped what is due")
+    options: dict[str, str] = Field({}, description="further options of the client: kafka.x.y")
+
+
+class FilesSettings(Section):
+    """A folder in which files land (see `recsys_lib.adapters.sources.folder`)."""
+
+    path: str | None = Field(None, description="folder on local disk or hdfs://")
+    max_files_per_batch: int = Field(100, ge=1)
+
+
+class HttpSettings(Section):
+    """An API that answers for a span of time (see `recsys_lib.adapters.sources.http`)."""
+
+    url: str | None = None
+    token_variable: str | None = Field(None, description="environment variable of the token")
+    start: str | None = Field(None, description="ISO time of the first window")
+    window_hours: float = Field(24.0, gt=0)
+    settle_seconds: float = Field(300.0, ge=0, description="a window is asked this long after it")
+    max_windows_per_batch: int = Field(16, ge=1)
+    records: str = Field("data", description="path to the list of records in an answer; '': all")
+    start_parameter: str = "start_date"
+    end_parameter: str = "end_date"
+    page_parameter: str = "page"
+    next_page: str | None = Field(
+        None, description="path to the next page's name; null: 1, 2, … until a page is empty"
+    )
+    parameters: dict[str, str] = Field({}, description="sent with every request")
+    retries: int = Field(8, ge=0, description="of one request, on 429, 5xx and lost connections")
+    max_wait_seconds: float = Field(60.0, gt=0, description="longest pause before a retry")
+    timeout_seconds: float = Field(30.0, gt=0)
+
+
+class JdbcSettings(Section):
+    """MySQL tables with a time of change (see `recsys_lib.adapters.sources.jdbc`)."""
+
+    url: str | None = Field(None, description="jdbc:mysql://… or jdbc:mariadb://…")
+    user: str | None = None
+    password_variable: str | None = Field(None, description="environment variable")
+    events: str | None = Field(None, description="table of behaviour")
+    items: str | None = Field(None, description="table of items")
+    users: str | None = Field(None, description="table of users")
+    updated: str = Field("updated_at", description="column: when the row was written last")
+    id: str = Field("id", description="column: tells rows of one moment apart")
+    settle_seconds: float = Field(
+        10.0, ge=0, description="younger rows wait: one of an earlier moment may be committed yet"
+    )
+    max_rows_per_batch: int = Field(200_000, ge=1)
 
 
 class ColumnSettings(Section):
@@ -113,6 +174,10 @@ class FeatureSettings(Section):
 
     max_history: int = Field(2000, ge=1, description="latest events kept for a user")
     count_windows: int = Field(32, ge=1, description="windows of item counts a model looks back on")
+    neighbours: int = Field(32, ge=1, description="neighbours of an item that a model sees")
+    neighbours_kept: int = Field(64, ge=1, description="neighbours of an item that are counted")
+    neighbour_distance: int = Field(10, ge=1, description="positions apart that are still near")
+    neighbour_decay: float = Field(0.98, gt=0, le=1, description="weight of a pair per window")
 
 
 class ModelSettings(Section):
@@ -125,6 +190,8 @@ class ModelSettings(Section):
     copy_size: int = Field(32, ge=4, description="hidden width of the copy head")
     recent_events: int = Field(64, ge=1, description="latest events the Transformer reads")
     copy_items: int = Field(512, ge=1, description="distinct past items the copy head ranks")
+    near_events: int = Field(32, ge=1, description="latest events whose neighbours are looked at")
+    near_items: int = Field(256, ge=1, description="neighbours the near head ranks")
     dropout: float = Field(0.1, ge=0, lt=1)
     id_dropout: float = Field(0.1, ge=0, lt=1)
     decay: float = Field(0.94, gt=0, lt=1, description="weight of a count, per window of age")
@@ -196,6 +263,56 @@ class TrackingSettings(Section):
     experiment: str = "alluvium"
 
 
+Kind = Literal["id", "text", "number", "integer", "boolean", "time", "any"]
+
+
+class CollectorTopics(Section):
+    """Topics that the collector writes to; `conf` is passed to the client (librdkafka)."""
+
+    servers: str = Field(..., description="host:port, several with commas")
+    topic: str = "events"
+    rejected_topic: str = "events-rejected"
+    conf: dict[str, str] = {}
+
+
+class CollectorSettings(Section):
+    """The HTTP service that takes events. `folder` null means `run.out`/collector."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(8081, ge=0, le=65535, description="0: any free one")
+    token_env: str = Field(
+        "ALLUVIUM_COLLECTOR_TOKENS",
+        description="environment variable that holds the Bearer tokens, several with commas",
+    )
+    folder: str | None = Field(None, description="local folder of events/ and rejected/")
+    kafka: CollectorTopics | None = Field(None, description="topics instead of the folder")
+    required: dict[str, Kind] = Field({}, description="fields every event must have")
+    max_body_bytes: int = Field(1_048_576, ge=1)
+    max_batch: int = Field(1000, ge=1, description="events of one request")
+    max_unwritten_bytes: int = Field(
+        134_217_728, ge=1, description="bodies held in memory; beyond it 503"
+    )
+    max_connections: int = Field(1000, ge=1, description="open at once; beyond it 503")
+    read_seconds: float = Field(10.0, gt=0, description="a body must have arrived by then")
+    rate: float = Field(500.0, gt=0, description="events a second of one client address")
+    burst: int = Field(5000, ge=1, description="events a client may send at once")
+    rotate_seconds: float = Field(10.0, gt=0, description="a file is handed over after")
+    rotate_bytes: int = Field(67_108_864, ge=1, description="or when it is this large")
+    origins: tuple[str, ...] = Field((), description="web pages that may send (CORS)")
+    trusted_proxies: tuple[str, ...] = Field((), description="whose X-Forwarded-For is believed")
+
+    @model_validator(mode="after")
+    def _possible(self) -> CollectorSettings:
+        if self.burst < self.max_batch:
+            raise ValueError(
+                f"burst must be at least max_batch ({self.max_batch}), or a full batch never "
+                f"passes; got {self.burst}"
+            )
+        if self.folder is not None and "://" in self.folder:
+            raise ValueError(f"folder must be a local one, got {self.folder}; else set kafka")
+        return self
+
+
 class Settings(Section):
     """All of conf/*.yaml."""
 
@@ -203,6 +320,10 @@ class Settings(Section):
     spark: SparkSettings = SparkSettings()
     lake: LakeSettings = LakeSettings()
     ingest: IngestSettings = IngestSettings()
+    kafka: KafkaSettings = KafkaSettings()
+    files: FilesSettings = FilesSettings()
+    http: HttpSettings = HttpSettings()
+    jdbc: JdbcSettings = JdbcSettings()
     clean: CleanSettings = CleanSettings()
     features: FeatureSettings = FeatureSettings()
     model: ModelSettings = ModelSettings()
@@ -212,6 +333,7 @@ class Settings(Section):
     gate: GateSettings = GateSettings()
     recommend: RecommendSettings = RecommendSettings()
     tracking: TrackingSettings = TrackingSettings()
+    collector: CollectorSettings = CollectorSettings()
 
 
 S = TypeVar("S", bound=Section)

@@ -9,6 +9,17 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
+FOLDS = 2
+"""Users fall into this many folds by a hash of their id; what is counted over all users for
+training (see `features.neighbours`) leaves out the fold of the user that is learned from."""
+
+# What every live source makes of its records. payload: JSON text, or whatever came; origin: topic,
+# file, request or table; partition and offset: Kafka's; problem: the rule by which the source
+# itself turns the record away, null for a good one; detail: what was wrong, in words.
+RAW_RECORD = (
+    "payload string, origin string, `partition` int, `offset` bigint, problem string, detail string"
+)
+
 Form = Literal["dense", "pruned", "shrunk", "int8"]
 
 

@@ -1,4 +1,5 @@
-"""Delta tables: read a version range, append or merge exactly once, know who read how far.
+"""Delta tables: read a version range, append or merge exactly once, know who read how far,
+pin what must stay, compact and vacuum the rest.
 
 Reads and writes of rows go through Spark. Questions about the log (version, transactions) and
 the tiny ledger go through delta-rs, which answers in milliseconds and without the JVM.
@@ -7,22 +8,25 @@ the tiny ledger go through delta-rs, which answers in milliseconds and without t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from delta.tables import DeltaTable as SparkTable
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 from pyspark.sql import Column, DataFrame, SparkSession
-from pyspark.sql import functions as F
 
-from recsys_lib.adapters.commits import appended_files
+from recsys_lib.adapters.commits import added_since, appended_files, written_rows
 from recsys_lib.adapters.folders import absolute
+from recsys_lib.adapters.increments import IncrementRows
 from recsys_lib.adapters.ledger import Ledger
+from recsys_lib.adapters.pins import Pins
+from recsys_lib.adapters.upkeep import MIB, compact, small_files, vacuum
 from recsys_lib.errors import LakeError
 from recsys_lib.settings import LakeSettings
 from recsys_lib.types import Increment
+
+# What is ever asked for by range; Delta keeps the smallest and largest of these for each file.
+STATISTICS = ("window", "landed", "batch", "time", "arrived")
 
 
 class Lake:
@@ -33,6 +37,9 @@ class Lake:
         self.root = absolute(root)
         self.settings = settings or LakeSettings()
         self.ledger = Ledger(f"{self.root}/ledger")
+        self.pins = Pins(self.root)
+        self._rows = IncrementRows(spark, self.root, self.pins)
+        self._written: set[str] = set()
 
     def path(self, table: str) -> str:
         return f"{self.root}/{table}"
@@ -53,7 +60,8 @@ class Lake:
         """The table as it is when the rows are asked for, or as it was at `version`.
 
         An increment is exactly the rows appended in its versions, whatever was appended or
-        compacted since. Raises LakeError.
+        compacted since; while it is pinned also after a vacuum or a cleaned log. The same holds
+        for a version v whose increment [0, v + 1) is pinned. Raises LakeError.
         """
         if isinstance(table, Increment):
             return self._appended(table)
@@ -62,8 +70,17 @@ class Lake:
         if version is not None:
             if not 0 <= version <= latest:
                 raise LakeError(f"version of {table} must be 0 to {latest}, got {version}")
+            whole = Increment(table, 0, version + 1)
+            pinned = self.pins.files(whole)
+            if pinned is not None:
+                return self._rows.read(whole, pinned)
             reader = reader.option("versionAsOf", version)
         return reader.load(self.path(table))
+
+    def small(self, table: str) -> list[dict[str, Any]]:
+        """All rows of a table that stays tiny, without the JVM; none where there is no table."""
+        log = self._log(table)
+        return [] if log is None else log.to_pyarrow_table().to_pylist()
 
     def done(self, table: str, app: str, version: int) -> bool:
         """Whether the log of `table` already holds this (or a later) write of `app`."""
@@ -88,13 +105,38 @@ class Lake:
         """
         if self.done(table, app, version):
             return False
+        self._append(table, rows, app, version, partition_by, properties)
+        return True
+
+    def written(self, table: str, *, app: str, version: int) -> int:
+        """Rows that the append `version` of `app` put into `table`. Raises LakeError."""
+        rows = written_rows(self.path(table), app, version)
+        if rows is None:
+            raise LakeError(
+                f"the log of {table} must hold write {version} of {app!r}, but has none; was the "
+                "lake rolled back?"
+            )
+        return rows
+
+    def _append(
+        self,
+        table: str,
+        rows: DataFrame,
+        app: str,
+        version: int,
+        partition_by: Sequence[str],
+        properties: Mapping[str, str] | None,
+    ) -> None:
         writer = rows.write.format("delta").mode("append").option("mergeSchema", "true")
         writer = writer.option("txnAppId", app).option("txnVersion", version)
         if not self.exists(table):
+            # Statistics of long texts cost as much as writing them, and skip nothing.
+            told = [n for n in STATISTICS if n in rows.columns and n not in partition_by]
+            shown = {"delta.dataSkippingStatsColumns": ",".join(told)} if told else {}
             writer = writer.partitionBy(*partition_by) if partition_by else writer
-            writer = writer.options(**dict(properties or {}))
+            writer = writer.options(**{**shown, **(properties or {})})
         writer.save(self.path(table))
-        return True
+        self._written.add(table)
 
     def merge_once(
         self,
@@ -142,6 +184,7 @@ class Lake:
         finally:
             self.spark.conf.unset(app_key)
             self.spark.conf.unset(version_key)
+        self._written.add(table)
         return True
 
     def next_increment(self, table: str, reader: str) -> Increment | None:
@@ -154,12 +197,16 @@ class Lake:
             return None
         opened, start = self.ledger.position(table, reader)
         end = self.version(table) + 1
-        if opened is None and start >= end:
-            return None
-        if opened is None:
-            opened = self._measured(Increment(table, start, end))
-            self.ledger.write(opened, reader, "open")
-        return opened
+        if opened is not None or start >= end:
+            return opened
+        fresh = Increment(table, start, end)
+        files = appended_files(self.path(table), fresh)
+        if not files and start:
+            return None  # the table was only compacted
+        fresh = self._rows.measured(fresh, files)
+        self.pins.write(fresh, _reader(reader), files)
+        self.ledger.write(fresh, reader, "open")
+        return fresh
 
     def mark_read(
         self,
@@ -169,8 +216,53 @@ class Lake:
         window: int | None = None,
         counts: Mapping[str, Any] | None = None,
     ) -> None:
-        """Last step of a reader: a crash before it repeats the increment, never skips it."""
+        """Last step of a reader: a crash before it repeats the increment, never skips it.
+
+        Then tables that this lake has written to, or read here, are compacted if they need it.
+        """
         self.ledger.write(increment, reader, "read", window=window, counts=counts)
+        self.pins.remove(_reader(reader), table=increment.table)
+        for table in sorted({*self._written, increment.table}):
+            self._written.discard(table)
+            if self.small_files(table) > self.settings.max_small_files:
+                self.compact(table)
+
+    def pin(self, increment: Increment, by: str) -> None:
+        """Keep the rows of `increment` readable until `by` gives them up.
+
+        Increment(table, 0, v + 1) is the table as it was at version v. Raises LakeError where the
+        rows are no longer there.
+        """
+        files = self._rows.files(increment)
+        self.pins.write(increment, by, files)
+        try:
+            self._rows.check_there(increment, files)
+        except LakeError:
+            self.pins.remove(by, increment)
+            raise
+
+    def unpin(self, by: str, increment: Increment | None = None) -> None:
+        """Give up the pin of `increment`, or all pins of `by`; nothing is deleted yet."""
+        self.pins.remove(by, increment)
+
+    def small_files(self, table: str) -> int:
+        """How many files a compaction would join; answered from the log."""
+        now = Increment(table, 0, self.version(table) + 1)
+        return small_files(appended_files(self.path(table), now), self.settings.file_mib * MIB)
+
+    def compact(self, table: str) -> bool:
+        """Join small files into some of `lake.file_mib`; no reader sees a difference."""
+        return compact(self.spark, self.path(table), self.settings.file_mib * MIB)
+
+    def vacuum(self, table: str, hours: int | None = None) -> int:
+        """Delete files that no version of the last `hours` (lake.keep_hours) has, no pin names
+        and no known reader has still to read; how many."""
+        held = {*self.pins.held(table)}
+        behind = self.ledger.behind(table)
+        if behind is not None:
+            held |= added_since(self.path(table), behind)
+        kept = self.settings.keep_hours if hours is None else hours
+        return vacuum(self.path(table), kept, held | self.pins.held(table))
 
     def _appended(self, increment: Increment) -> DataFrame:
         if not 0 <= increment.from_version < increment.to_version:
@@ -184,26 +276,9 @@ class Lake:
                 f"{increment.table} ends at version {latest}, but the increment asks for "
                 f"versions before {increment.to_version}; was the lake rolled back?"
             )
-        files, partitioned = appended_files(self.path(increment.table), increment)
-        if not files:
-            return self.read(increment.table).limit(0)
-        # Plain Parquet is what an append is, and plans in a tenth of the change feed's time.
-        reader = self.spark.read.option("basePath", self.path(increment.table))
-        schema = None if partitioned else self.read(increment.table).schema
-        return (reader if schema is None else reader.schema(schema)).parquet(*files)
-
-    def _measured(self, increment: Increment) -> Increment:
-        rows = self._appended(increment)
-        found = {"rows": F.count(F.lit(1))}
-        if "time" in rows.columns:
-            # Numbers, not timestamps: collected timestamps come in the zone of this process.
-            micros = F.unix_micros("time")
-            found = {**found, "first_event": F.min(micros), "last_event": F.max(micros)}
-        if "window" in rows.columns:
-            found = {**found, "first_window": F.min("window"), "last_window": F.max("window")}
-        row = rows.agg(*(c.alias(name) for name, c in found.items())).collect()[0].asDict()
-        times = {name: _utc(row.get(name)) for name in ("first_event", "last_event")}
-        return replace(increment, **{**row, **times})
+        files = self._rows.files(increment)
+        self._rows.check_there(increment, files)
+        return self._rows.read(increment, files)
 
     def _log(self, table: str) -> DeltaTable | None:
         try:
@@ -212,7 +287,5 @@ class Lake:
             return None
 
 
-def _utc(micros: int | None) -> datetime | None:
-    if micros is None:
-        return None
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros)
+def _reader(name: str) -> str:
+    return f"reader {name}"

@@ -59,6 +59,17 @@ class Ledger:
         waiting = [r for r in rows if r["state"] == "open" and r["from_version"] >= read]
         return (_increment(waiting[0]) if waiting else None), read
 
+    def behind(self, table: str) -> int | None:
+        """The first version that some reader of `table` has not read; None without a reader.
+
+        One that has read nothing yet does not count: it will start with the table as it is then.
+        """
+        read: dict[str, int] = {}
+        for row in self.rows(table):
+            if row["state"] == "read":
+                read[row["reader"]] = max(row["to_version"], read.get(row["reader"], 0))
+        return min(read.values(), default=None)
+
     def recorded(self, table: str, reader: str, window: int) -> dict[str, Any] | None:
         """The row with which `reader` closed `window`, or None: not closed yet."""
         for row in self.rows(table, reader):

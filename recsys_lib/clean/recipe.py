@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 from recsys_lib.clean.judge import judged, known_before
 from recsys_lib.clean.late import late
 from recsys_lib.clean.refine import by_item, refined, used
-from recsys_lib.clean.split import repeated_keys, split_checked
+from recsys_lib.clean.split import repeated_keys, split_checked, suspects
 from recsys_lib.clean.statistics import known, summarised
 from recsys_lib.errors import LakeError
 from recsys_lib.mapping import Mapping
@@ -19,6 +19,8 @@ from recsys_lib.tables import Lake, closed_window
 from recsys_lib.types import Increment
 
 READER = "clean"
+IN_MEMORY = 2_000_000  # keys that one executor may hold at once; beyond, they are shuffled
+ROWS_A_FILE = 250_000  # a small increment shall not leave a file for every core
 
 
 def clean_increment(
@@ -48,18 +50,25 @@ def _write(lake: Lake, fresh: Increment, mapping: Mapping, settings: CleanSettin
     landed = fresh.to_version
     stamp = F.lit(landed).cast("bigint")
     checked = judged(lake, lake.read(fresh), fresh, mapping, settings)
-    repeated = repeated_keys(checked, accepted(lake, fresh, mapping)).persist()
+    before = accepted(lake, fresh, mapping)
+    found = repeated_keys(checked, before, broadcast=fresh.rows <= IN_MEMORY).persist()
+    count = found.count()
+    repeated = F.broadcast(found) if count <= IN_MEMORY else found
+    odd = suspects(checked, repeated if count else None).persist()
     try:
-        split = split_checked(checked, None if repeated.isEmpty() else repeated)
+        split = split_checked(checked, repeated if count else None, odd)
+        files = 1 + fresh.rows // ROWS_A_FILE
         # Quarantine first: duplicates are found against silver, which must still be the old one.
         once: dict[str, Any] = {"app": READER, "version": landed}
         none = F.lit(None).cast("bigint")  # until the row is re-ingested
         aside = split.rejected.withColumns({"landed": stamp, "reingested": none})
-        lake.append_once("quarantine", aside, **once)
+        lake.append_once("quarantine", aside.coalesce(files), **once)
         valid = split.valid.withColumns({"late": late(closed_window(lake)), "landed": stamp})
-        lake.append_once("silver", with_statistics(lake, valid, landed, settings), **once)
+        valid = with_statistics(lake, valid, landed, settings).coalesce(files)
+        lake.append_once("silver", valid, **once)
     finally:
-        repeated.unpersist()
+        odd.unpersist()
+        found.unpersist()
 
 
 def with_statistics(
@@ -83,7 +92,8 @@ def _counts(lake: Lake, fresh: Increment) -> dict[str, Any]:
     mine = F.col("landed") == fresh.to_version
     turned = lake.read("quarantine").where(mine).groupBy("rule").count().collect()
     by_rule = {row["rule"]: row["count"] for row in turned}
-    silver, quarantine = lake.read("silver").where(mine).count(), sum(by_rule.values())
+    silver = lake.written("silver", app=READER, version=fresh.to_version)
+    quarantine = sum(by_rule.values())
     if silver + quarantine != fresh.rows:
         raise LakeError(
             f"bronze rows must all be in silver or quarantine: {fresh.rows} came, {silver} + "

@@ -19,7 +19,7 @@ DUPLICATE = "duplicate"
 DUPLICATE_REASON = "the same event was already accepted"
 NEAR_DUPLICATE = "near_duplicate"
 # Without these a row cannot be placed at all, so they cannot be switched off.
-ESSENTIAL = ("unreadable", "missing_user", "missing_item", "bad_time", DUPLICATE)
+ESSENTIAL = ("unreadable", "damaged_file", "missing_user", "missing_item", "bad_time", DUPLICATE)
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,12 @@ def _basic(mapping: Mapping, settings: CleanSettings) -> list[Rule]:
     timed = mapping.time.period is None
     return [
         Rule("unreadable", "the line does not parse with the log's columns", unreadable),
+        Rule("damaged_file", "the file cannot be read", partial(rejected_as, "damaged_file")),
+        Rule(
+            "changed_type",
+            "a field is of another type than before",
+            partial(rejected_as, "changed_type"),
+        ),
         Rule("missing_user", "no user", partial(missing, "user")),
         Rule("missing_item", "no item", partial(missing, "item")),
         Rule("bad_time", "no time, or not in a readable form", partial(bad_time, timed)),

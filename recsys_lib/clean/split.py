@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
@@ -12,6 +14,7 @@ from recsys_lib.types import CleanSplit
 
 EVENT = ("user", "item", "type", "time", "order", "value", "quantity", "window", "at", "source")
 SILVER = ("key", *EVENT, "item_attributes", "user_attributes")
+FIELDS = "fields"  # what the records hold beside: a struct that grows, in live lakes only
 QUARANTINE = ("key", "source", "payload", "rule", "reason", "window", "arrived")
 
 
@@ -27,51 +30,87 @@ def split_valid(
 
 
 def check_rows(rows: DataFrame, mapping: Mapping, settings: CleanSettings) -> DataFrame:
-    """`rows` with `rule` and `reason` of the first rule each breaks; null for a good row."""
+    """`rows` with the `hash` of their key, and `rule` and `reason` of the first rule each breaks;
+    null for a good row."""
     applied = rules(mapping, settings)
     names = F.coalesce(*(F.when(rule.broken(), F.lit(rule.name)) for rule in applied))
     reasons = F.create_map(*(F.lit(text) for rule in applied for text in (rule.name, rule.reason)))
-    return rows.withColumn("rule", names).withColumn("reason", reasons[F.col("rule")])
+    reason = reasons[F.col("rule")]
+    if "detail" in rows.columns:
+        # What exactly was wrong, where landing could tell: it knows of these two rules alone.
+        told = F.col("rule") == F.col("rejected")
+        reason = F.coalesce(F.when(told, F.col("detail")), reason)
+    ruled = rows.withColumn("rule", names).withColumn("reason", reason)
+    return ruled.withColumn("hash", F.xxhash64("key"))
 
 
-def repeated_keys(checked: DataFrame, accepted: DataFrame | None) -> DataFrame:
-    """(key, known): keys that more than one good row has, or that were `accepted` before.
+def repeated_keys(
+    checked: DataFrame, accepted: DataFrame | None, *, broadcast: bool = True
+) -> DataFrame:
+    """(hash, known): hashes that more than one good row has, or a row of `accepted`.
 
-    Few, as a rule: only their rows need be sorted, all others pass without a shuffle.
-    """
-    good = checked.where(F.col("rule").isNull()).select("key")
-    keys = good.groupBy("key").agg(F.count(F.lit(1)).alias("times"))
-    if accepted is None:
-        return keys.where("times > 1").select("key", F.lit(False).alias("known"))
-    known = accepted.select("key").join(F.broadcast(keys.select("key")), "key", "left_semi")
-    known = known.select("key", F.lit(True).alias("known"))
-    marked = keys.join(known, "key", "left").where("times > 1 OR known")
-    return marked.select("key", F.coalesce("known", F.lit(False)).alias("known"))
-
-
-def split_checked(checked: DataFrame, repeated: DataFrame | None) -> CleanSplit:
-    """The two sides. Of good rows with one key one is kept, none if the key is known.
-
-    It is the smallest by time, order and the other columns: the same whenever this is repeated.
-    `repeated` null says that there are no such keys.
+    `known` lists the accepted keys of that hash: two keys may share one. Silver is not moved:
+    each row is held against the new hashes, which fit into memory where `broadcast` says so.
     """
     good = checked.where(F.col("rule").isNull())
-    bad = checked.where(F.col("rule").isNotNull()).select(*_columns(QUARANTINE))
+    keys = good.groupBy("hash").agg(F.count(F.lit(1)).alias("times"))
+    again = keys.where("times > 1").select("hash", F.lit(None).cast("string").alias("key"))
+    if accepted is not None:
+        # The condition always holds; with it both uses of `keys` share one shuffle.
+        fresh = keys.where("times > 0").select("hash")
+        fresh = F.broadcast(fresh) if broadcast else fresh
+        old = accepted.select(F.xxhash64("key").alias("hash"), "key")
+        again = again.unionByName(old.join(fresh, "hash", "left_semi"))
+    return again.groupBy("hash").agg(F.collect_set("key").alias("known"))
+
+
+def suspects(checked: DataFrame, repeated: DataFrame | None) -> DataFrame:
+    """Rows that break a rule or whose hash is `repeated` (null: none is), few as a rule.
+
+    Of good rows with one key only one keeps a null `rule`, none if the key is known. It is the
+    smallest by time, order and the other columns: the same whenever this is repeated.
+    """
+    wanted = list(dict.fromkeys((*QUARANTINE, *_silver(checked))))
     if repeated is None:
-        return CleanSplit(good.select(*_columns(SILVER)), bad)
+        return checked.where(F.col("rule").isNotNull()).select(*_columns(wanted))
+    odd = checked.join(repeated, "hash", "left")
+    odd = odd.where(F.col("rule").isNotNull() | F.col("known").isNotNull())
     order = [F.col(f"`{name}`").asc_nulls_last() for name in (*EVENT, "payload")]
-    rank = F.row_number().over(Window.partitionBy("key").orderBy(*order))
-    ranked = good.join(repeated, "key").withColumn("rank", rank)
-    keep = (F.col("rank") == 1) & ~F.col("known")
-    again = ranked.where(~keep).withColumns(
-        {"rule": F.lit(DUPLICATE), "reason": F.lit(DUPLICATE_REASON)}
-    )
-    alone = good.join(repeated, "key", "left_anti")
-    valid = alone.select(*_columns(SILVER)).unionByName(
-        ranked.where(keep).select(*_columns(SILVER))
-    )
-    return CleanSplit(valid, bad.unionByName(again.select(*_columns(QUARANTINE))))
+    # Broken rows take no part: each is alone, whatever its key.
+    alone = F.when(F.col("rule").isNotNull(), F.monotonically_increasing_id())
+    rank = F.row_number().over(Window.partitionBy("key", "alone").orderBy(*order))
+    odd = odd.withColumn("alone", alone).withColumn("rank", rank)
+    taken = (F.col("rank") > 1) | F.array_contains("known", F.col("key"))
+    twice = F.col("rule").isNull() & taken
+    return odd.withColumns(
+        {
+            "reason": F.when(twice, DUPLICATE_REASON).otherwise(F.col("reason")),
+            "rule": F.when(twice, DUPLICATE).otherwise(F.col("rule")),
+        }
+    ).select(*_columns(wanted))
 
 
-def _columns(names: tuple[str, ...]) -> list[Column]:
+def split_checked(
+    checked: DataFrame, repeated: DataFrame | None, odd: DataFrame | None = None
+) -> CleanSplit:
+    """The two sides: what is beyond suspicion passes without a shuffle, the rest as judged.
+
+    `odd`: the `suspects`, where the caller has kept them.
+    """
+    odd = suspects(checked, repeated) if odd is None else odd
+    good = checked.where(F.col("rule").isNull())
+    silver = _columns(_silver(checked))
+    kept = odd.where(F.col("rule").isNull()).select(*silver)
+    bad = odd.where(F.col("rule").isNotNull()).select(*_columns(QUARANTINE))
+    if repeated is None:
+        return CleanSplit(good.select(*silver), bad)
+    alone = good.join(repeated.select("hash"), "hash", "left_anti")
+    return CleanSplit(alone.select(*silver).unionByName(kept), bad)
+
+
+def _silver(checked: DataFrame) -> list[str]:
+    return [*SILVER, *([FIELDS] if FIELDS in checked.columns else [])]
+
+
+def _columns(names: Sequence[str]) -> list[Column]:
     return [F.col(f"`{name}`") for name in names]

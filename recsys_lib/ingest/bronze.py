@@ -20,7 +20,14 @@ SCHEMA = (
 
 def check_mapping(rows: DataFrame, mapping: Mapping) -> None:
     """Every column the mapping names must be there. Raises SettingsError with all faults."""
-    texts = {
+    found = faults(texts_of(mapping), rows, boolean=("rejects.", "returns"))
+    if found:
+        raise SettingsError(mapping.name, found)
+
+
+def texts_of(mapping: Mapping) -> dict[str, str | None]:
+    """What the mapping says of events, by the place where it says so."""
+    return {
         "user": mapping.user,
         "item": mapping.item,
         "type": mapping.type,
@@ -37,9 +44,6 @@ def check_mapping(rows: DataFrame, mapping: Mapping) -> None:
         **_table_texts("items", mapping.items),
         **_table_texts("users", mapping.users),
     }
-    found = faults(texts, rows, boolean=("rejects.", "returns"))
-    if found:
-        raise SettingsError(mapping.name, found)
 
 
 def parse(rows: DataFrame, mapping: Mapping, axis: Axis, earliest: str = "1990-01-01") -> DataFrame:
@@ -54,29 +58,38 @@ def parse(rows: DataFrame, mapping: Mapping, axis: Axis, earliest: str = "1990-0
     named = [F.col(f"`{name}`") for name in rows.columns if name not in (CORRUPT, PAYLOAD)]
     text = F.col(PAYLOAD) if PAYLOAD in rows.columns else F.to_json(F.struct(*named))
     payload = F.coalesce(corrupt, text)
-    time = event_time(rows, mapping)
-    window, at = place(rows, mapping, axis, time, earliest)
+    texts = meaning(rows, mapping, axis, earliest)
+    own_key, rejected = texts.pop("own_key"), texts.pop("rejected")
     parsed = rows.select(
         F.lit(mapping.name).alias("source"),
-        _own_key(rows, mapping).alias("own_key"),
+        own_key.alias("own_key"),
         payload.alias("payload"),
-        identifier(mapping.user, rows).alias("user"),
-        identifier(mapping.item, rows).alias("item"),
-        F.coalesce(column(mapping.type, rows).cast("string"), F.lit("unknown")).alias("type"),
-        time.alias("time"),
-        _or_null(rows, mapping.order, "bigint").alias("order"),
-        _or_null(rows, mapping.value, "double").alias("value"),
-        _or_null(rows, mapping.quantity, "double").alias("quantity"),
-        window.alias("window"),
-        at.alias("at"),
-        F.when(corrupt.isNotNull(), UNREADABLE)
-        .otherwise(_first_reject(rows, mapping))
-        .alias("rejected"),
-        _attributes(rows, mapping.items).alias("item_attributes"),
-        _attributes(rows, mapping.users).alias("user_attributes"),
+        F.when(corrupt.isNotNull(), UNREADABLE).otherwise(rejected).alias("rejected"),
+        *(found.alias(name) for name, found in texts.items()),
     )
     key = F.md5(F.coalesce(F.col("own_key"), F.col("payload")))
     return parsed.withColumn("key", key).select(*_names())
+
+
+def meaning(rows: DataFrame, mapping: Mapping, axis: Axis, earliest: str) -> dict[str, Column]:
+    """What the mapping says of each row: the columns of SCHEMA that it decides, and `own_key`."""
+    time = event_time(rows, mapping)
+    window, at = place(rows, mapping, axis, time, earliest)
+    return {
+        "own_key": _own_key(rows, mapping),
+        "user": identifier(mapping.user, rows),
+        "item": identifier(mapping.item, rows),
+        "type": F.coalesce(column(mapping.type, rows).cast("string"), F.lit("unknown")),
+        "time": time,
+        "order": _or_null(rows, mapping.order, "bigint"),
+        "value": _or_null(rows, mapping.value, "double"),
+        "quantity": _or_null(rows, mapping.quantity, "double"),
+        "window": window,
+        "at": at,
+        "rejected": _first_reject(rows, mapping),
+        "item_attributes": _attributes(rows, mapping.items),
+        "user_attributes": _attributes(rows, mapping.users),
+    }
 
 
 def _names() -> list[str]:

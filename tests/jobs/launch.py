@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,7 +57,14 @@ class Job:
     """spark-submit of a job, in a session of its own. Its processes carry a mark in their
     environment, because Spark's and Horovod's workers make process groups of their own."""
 
-    def __init__(self, name: str, *args: object, log: Path, small: bool = True) -> None:
+    def __init__(
+        self,
+        name: str,
+        *args: object,
+        log: Path,
+        small: bool = True,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
         self.mark = uuid.uuid4().hex
         sets = [f"--set={key}={value}" for key, value in SMALL.items()] if small else []
         command = [
@@ -73,7 +80,7 @@ class Job:
             self.process = subprocess.Popen(
                 command,
                 cwd=ROOT,
-                env=_environment(self.mark),
+                env={**_environment(self.mark), **(env or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
@@ -129,9 +136,16 @@ class Job:
         return found
 
 
-def run(name: str, *args: object, log: Path, small: bool = True, timeout: float = 900) -> Ended:
+def run(
+    name: str,
+    *args: object,
+    log: Path,
+    small: bool = True,
+    timeout: float = 900,
+    env: Mapping[str, str] | None = None,
+) -> Ended:
     """Run a job to its end. Fails where it leaves a process behind."""
-    job = Job(name, *args, log=log, small=small)
+    job = Job(name, *args, log=log, small=small, env=env)
     ended = job.wait(timeout)
     time.sleep(0.3)
     left = job.processes()

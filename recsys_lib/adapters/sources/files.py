@@ -48,7 +48,7 @@ def read_log(spark: SparkSession, path: str) -> DataFrame:
     if len(kinds) > 1:
         raise SourceError(f"{path}: files must be of one format, got {', '.join(sorted(kinds))}")
     kind = kinds.pop()
-    read = {"csv": _read_csv, "json": _read_json, "parquet": _read_parquet}[kind]
+    read = {"csv": read_csv, "json": _read_json, "parquet": read_parquet}[kind]
     with readable(path):
         return read(spark, fs, files)
 
@@ -81,7 +81,7 @@ def _files(fs: AbstractFileSystem, root: str, path: str) -> list[str]:
     if fs.isfile(root):
         return [fs.unstrip_protocol(root)]
     found = [f for f in sorted(fs.find(root)) if not _hidden(f[len(root) :])]
-    known = [f for f in found if _extension(f) in FORMATS]
+    known = [f for f in found if extension(f) in FORMATS]
     if not known:
         raise SourceError(
             f"{path}: the folder holds no CSV, JSON lines or Parquet file "
@@ -97,18 +97,19 @@ def _hidden(inner: str) -> bool:
     return any(part.startswith(("_", ".")) for part in inner.split("/") if part)
 
 
-def _extension(file: str) -> str:
+def extension(file: str) -> str:
+    """Of the file's name, without that of its packing: jsonl of log.jsonl.gz."""
     parts = file.rsplit("/", 1)[-1].lower().split(".")
     return parts[-2] if len(parts) > 2 and parts[-1] in PACKED else parts[-1]
 
 
 def _format(file: str) -> str:
-    if _extension(file) not in FORMATS:
+    if extension(file) not in FORMATS:
         raise SourceError(f"{file}: the name must end in .csv, .jsonl or .parquet, or .gz of these")
-    return FORMATS[_extension(file)]
+    return FORMATS[extension(file)]
 
 
-def _read_csv(spark: SparkSession, fs: AbstractFileSystem, files: list[str]) -> DataFrame:
+def read_csv(spark: SparkSession, fs: AbstractFileSystem, files: list[str]) -> DataFrame:
     groups: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for file in files:
         header = _header(fs, file)
@@ -165,7 +166,7 @@ def _read_json(spark: SparkSession, _: AbstractFileSystem, files: list[str]) -> 
     return rows.select(*(_unless(corrupt, f.name) for f in fields), F.col(CORRUPT))
 
 
-def _read_parquet(spark: SparkSession, fs: AbstractFileSystem, files: list[str]) -> DataFrame:
+def read_parquet(spark: SparkSession, fs: AbstractFileSystem, files: list[str]) -> DataFrame:
     groups: dict[str, tuple[pa.Schema, list[str]]] = {}
     for file in files:
         schema = _footer(fs, file)

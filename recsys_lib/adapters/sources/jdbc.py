@@ -1,0 +1,153 @@
+"""Rows of a MySQL table that are newer than the last seen, by (time of change, id).
+
+The stream is one of ranges of that pair: each is planned once, kept as a small file, and read in
+one micro-batch, again after a kill. Rows younger than the settling time are not planned: of two
+transactions with one time of change, the one that is committed later must not be passed over.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from dataclasses import asdict, dataclass
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from recsys_lib.adapters.folders import file_system, write_text
+from recsys_lib.adapters.mysql import NUMERIC, TEMPORAL, Mysql, quoted
+from recsys_lib.adapters.sources.feed import Feed, record
+from recsys_lib.adapters.sources.stream import FOREVER
+from recsys_lib.errors import SettingsError
+from recsys_lib.settings import JdbcSettings
+
+
+@dataclass(frozen=True)
+class Place:
+    """A row's place in the order of changes; `id` is written as SQL."""
+
+    moment: str
+    id: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table, and the order of changes in it."""
+
+    database: Mysql
+    name: str
+    settings: JdbcSettings
+
+    def check(self) -> dict[str, int]:
+        """Its columns. Raises SettingsError where those of the order are not among them."""
+        found = self.database.columns(self.name)
+        wanted = {"jdbc.updated": self.settings.updated, "jdbc.id": self.settings.id}
+        wrong = [
+            f"{key}: table {self.name} has no column {name!r}; it has {', '.join(found)}"
+            for key, name in wanted.items()
+            if name not in found
+        ]
+        if wrong:
+            raise SettingsError("--source jdbc", wrong)
+        return found
+
+    def next_place(self, after: Place | None, until: str) -> Place | None:
+        """The last of the next rows, as many as a micro-batch takes; None where there are none."""
+        found = self.check()
+        due = f"FROM {quoted(self.name)} WHERE {self._updated} <= '{until}'"
+        due = f"{due} AND {self._after(after)}" if after else due
+        moment = f"DATE_FORMAT({self._updated}, '%Y-%m-%d %H:%i:%s.%f')"
+        numeric = found[self.settings.id] in NUMERIC
+        # Hexadecimal, so that no id can be read as SQL.
+        identity = self._id if numeric else f"CONCAT('_utf8mb4 0x', HEX({self._id}))"
+        select = f"SELECT {moment}, {identity} {due}"
+        last = self.settings.max_rows_per_batch - 1
+        full = f"ORDER BY {self._updated}, {self._id} LIMIT 1 OFFSET {last}"
+        rest = f"ORDER BY {self._updated} DESC, {self._id} DESC LIMIT 1"
+        rows = self.database.ask(f"{select} {full}") or self.database.ask(f"{select} {rest}")
+        return Place(*map(str, rows[0])) if rows else None
+
+    def settled(self) -> str:
+        """Up to when rows are due, by the clock of the database."""
+        table, updated = quoted(self.name), self._updated
+        if self.database.ask(f"SELECT 1 FROM {table} WHERE {updated} IS NULL LIMIT 1"):
+            warnings.warn(f"{self.name}: rows without {updated} never land", stacklevel=2)
+        pause = f"INTERVAL {round(self.settings.settle_seconds * 1e6)} MICROSECOND"
+        form = "'%Y-%m-%d %H:%i:%s.%f'"
+        [[moment]] = self.database.ask(f"SELECT DATE_FORMAT(NOW(6) - {pause}, {form})")
+        return str(moment)
+
+    def rows(self, after: Place | None, last: Place) -> DataFrame:
+        """Rows after one place and up to another; times as text, as the database has them."""
+        columns = [
+            f"CAST({quoted(n)} AS CHAR) AS {quoted(n)}" if kind in TEMPORAL else quoted(n)
+            for n, kind in self.check().items()
+        ]
+        where = f"NOT ({self._after(last)})"
+        where = f"{self._after(after)} AND {where}" if after else where
+        return self.database.read(
+            f"SELECT {', '.join(columns)} FROM {quoted(self.name)} "
+            f"WHERE {self._updated} <= '{last.moment}' AND {where}"
+        )
+
+    @property
+    def _updated(self) -> str:
+        return quoted(self.settings.updated)
+
+    @property
+    def _id(self) -> str:
+        return quoted(self.settings.id)
+
+    def _after(self, place: Place) -> str:
+        same = f"{self._updated} = '{place.moment}' AND {self._id} > {place.id}"
+        return f"({self._updated} > '{place.moment}' OR ({same}))"
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """The planned ranges of a table: numbered files, each with its first and last place."""
+
+    folder: str
+
+    def plan(self, table: Table) -> None:
+        """Write down all that is due now. A kill leaves whole ranges; the next plan goes on."""
+        fs, inner = file_system(self.folder)
+        fs.makedirs(inner, exist_ok=True)
+        done = sorted(f for f in fs.ls(inner, detail=False) if f.endswith(".json"))
+        after: Place | None = None
+        if done:
+            with fs.open(done[-1], "r") as file:
+                after = Place(**json.load(file)["last"])
+        number, until = len(done), table.settled()
+        while (last := table.next_place(after, until)) is not None:
+            planned = {"after": asdict(after) if after else None, "last": asdict(last)}
+            write_text(f"{self.folder}/{number:012d}.json", json.dumps(planned))
+            number, after = number + 1, last
+
+
+def jdbc_feed(spark: SparkSession, settings: JdbcSettings, name: str, folder: str) -> Feed:
+    """The table `name`. Ranges are kept in `folder`. Raises SettingsError."""
+    table = Table(Mysql.of(spark, settings, "--source jdbc"), name, settings)
+    table.check()
+    safe = re.sub(r"\W+", "-", name)
+    ranges = Ranges(f"{folder}/jdbc-{safe}.ranges")
+    place = "struct<moment string, id string>"
+
+    def stream() -> DataFrame:
+        ranges.plan(table)
+        return (
+            spark.readStream.schema(f"after {place}, last {place}")
+            .option("maxFilesPerTrigger", 1)
+            .option("maxFileAge", FOREVER)
+            .option("pathGlobFilter", "*.json")
+            .json(ranges.folder)
+        )
+
+    def records(batch: DataFrame) -> DataFrame:
+        [row] = batch.collect()
+        after = Place(**row["after"].asDict()) if row["after"] else None
+        rows = table.rows(after, Place(**row["last"].asDict()))
+        return rows.select(*record(F.to_json(F.struct("*")), F.lit(name)))
+
+    return Feed("jdbc", safe, stream, records)

@@ -1,0 +1,162 @@
+"""Micro-batches of an endless source -> bronze, each exactly once, while its fields change."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from recsys_lib.errors import SettingsError
+from recsys_lib.ingest import fields
+from recsys_lib.ingest.axis import Axis, find_axis
+from recsys_lib.ingest.bronze import check_mapping, meaning, texts_of
+from recsys_lib.ingest.records import UNREADABLE, Survey, canonical, open_records, survey
+from recsys_lib.ingest.references import Tree, no_columns, referred, text_columns
+from recsys_lib.mapping import Mapping
+from recsys_lib.settings import CleanSettings, IngestSettings
+from recsys_lib.tables import Lake
+
+TABLE = "bronze"
+CHANGED = "changed_type"
+RECORD = "__record"
+# So many records, of which not one has what the mapping calls the user, say that it is wrong.
+ENOUGH = 100
+
+
+class Landing:
+    """Lands what one source sends. The axis and the known fields are tables of the lake, so that
+    whoever goes on after a kill sees what its predecessor saw."""
+
+    def __init__(
+        self,
+        lake: Lake,
+        source: str,
+        mapping: Mapping,
+        settings: IngestSettings,
+        clean: CleanSettings,
+    ) -> None:
+        self.lake, self.source, self.mapping = lake, source, mapping
+        self.settings, self.earliest = settings, clean.earliest
+        self._known = fields.known_fields(lake)
+        self._tree: tuple[frozenset[str], Tree] | None = None
+        self._empty = lake.spark.createDataFrame([], f"{RECORD} int")
+        self._check_sql()
+
+    def land(self, raw: DataFrame, app: str, number: int) -> int:
+        """Append one micro-batch (see types.RAW_RECORD) unless it has landed; rows appended now.
+
+        Raises SettingsError where the mapping speaks of nothing that the records have, before
+        anything has landed.
+        """
+        if self.lake.done(TABLE, app, number):
+            return 0
+        raw = raw.persist()
+        try:
+            opened = open_records(raw)
+            found = survey(opened)
+            self._check(found)
+            self._learn_fields(found, opened, app, number)
+            rows = self._bronze(opened, found)
+            stamped = rows.withColumns(
+                {"arrived": F.current_timestamp(), "batch": F.lit(number).cast("bigint")}
+            )
+            wrote = self.lake.append_once(TABLE, stamped, app=app, version=number)
+        finally:
+            raw.unpersist()
+        return found.rows if wrote else 0
+
+    def _learn_fields(self, found: Survey, opened: DataFrame, app: str, number: int) -> None:
+        limit = self.settings.max_fields
+        new = fields.news(self._known, self.source, found, opened, limit)
+        if not new:
+            return
+        values = [(f.source, f.name, f.kind, f.place) for f in new]
+        rows = self.lake.spark.createDataFrame(values, fields.SCHEMA).coalesce(1)
+        self.lake.append_once(fields.TABLE, rows, app=app, version=number)
+        self._known = fields.known_fields(self.lake)
+
+    def _bronze(self, opened: DataFrame, found: Survey) -> DataFrame:
+        mapping = self.mapping
+        change = fields.changed(self._known, self.source, found)
+        struct = fields.columns(self._known, self.source, _plain(mapping))
+        kept = {
+            "payload": F.coalesce("payload", F.lit("")),
+            "origin": F.col("origin"),
+            "partition": F.col("partition"),
+            "offset": F.col("offset"),
+            "record": F.col("record"),
+            "problem": F.coalesce("problem", F.when(F.col("record").isNull(), UNREADABLE)),
+            "detail": F.col("detail"),
+            "change": change,
+        }
+        kept = {**kept, "fields": struct} if struct is not None else kept
+        record = F.struct(*(column.alias(name) for name, column in kept.items())).alias(RECORD)
+        rows = opened.select(record, *text_columns(self._named(), F.col("record")))
+        told = meaning(rows, mapping, self._axis(rows), self.earliest)
+        own_key, rejected = told.pop("own_key"), told.pop("rejected")
+        it = F.col(RECORD)
+        changed = F.when(it["change"].isNotNull(), CHANGED)
+        return rows.select(
+            F.lit(self.source).alias("source"),
+            F.md5(F.coalesce(own_key, canonical(it["record"]), it["payload"])).alias("key"),
+            it["payload"].alias("payload"),
+            *(column.alias(name) for name, column in told.items()),
+            F.coalesce(it["problem"], changed, rejected).alias("rejected"),
+            F.coalesce(it["detail"], it["change"]).alias("detail"),
+            *(it[name].alias(name) for name in ("origin", "partition", "offset")),
+            *([it["fields"].alias("fields")] if struct is not None else []),
+        )
+
+    def _axis(self, rows: DataFrame) -> Axis:
+        """The mapping's own, else the one that was fixed when the first records came."""
+        mapping = self.mapping
+        if mapping.windows.start is not None or mapping.time.period is not None:
+            return find_axis(rows, mapping, self.earliest)
+        for row in self.lake.small("axis"):
+            return Axis.from_json(row["axis"])
+        axis = find_axis(rows, mapping, self.earliest)
+        if axis.start is not None:
+            kept = self.lake.spark.createDataFrame([(axis.to_json(),)], "axis string")
+            self.lake.append_once("axis", kept.coalesce(1), app="axis", version=0)
+        return axis
+
+    def _named(self) -> Tree:
+        """Fields the mapping speaks of; the known ones decide how its texts are read."""
+        known = frozenset(field.name for field in self._known if field.source == self.source)
+        if self._tree is None or self._tree[0] != known:
+            texts = [text for text in texts_of(self.mapping).values() if text is not None]
+            self._tree = known, referred(texts, known, self._empty)
+        return self._tree[1]
+
+    def _check_sql(self) -> None:
+        """What is no SQL, or no condition where one is wanted, is told before anything is read."""
+        columns = no_columns(self._named())
+        check_mapping(self._empty.select(F.lit(1).alias(RECORD), *columns), self.mapping)
+
+    def _check(self, found: Survey) -> None:
+        """A mapping for other records would send all of them to quarantine."""
+        if found.objects < ENOUGH or self.lake.exists(TABLE):
+            return
+        wrong: list[str] = []
+        for place, text in texts_of(self.mapping).items():
+            needed = place in ("user", "item", "type", "id") or place.startswith("time.")
+            names = set(referred([text], found.kinds, self._empty)) if needed and text else set()
+            if names and not names & found.kinds.keys():
+                wrong = [*wrong, _absent(place, min(names), found)]
+        if wrong:
+            raise SettingsError(self.mapping.name, wrong)
+
+
+def _absent(place: str, name: str, found: Survey) -> str:
+    has = ", ".join(sorted(found.kinds))
+    near = get_close_matches(name, list(found.kinds), n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{place}: not one of {found.objects} records has {name!r}; {hint}they have {has}"
+
+
+def _plain(mapping: Mapping) -> frozenset[str]:
+    """Fields that have a column of their own in bronze, under the name of what they mean."""
+    values = ("user", "item", "type", "order", "id", "value", "quantity", "time.timestamp")
+    texts = texts_of(mapping)
+    return frozenset(text for name in values if (text := texts[name]) is not None)

@@ -1,0 +1,99 @@
+"""Raw records of any source -> JSON objects, opened once; what fields they have, of what kind.
+
+Everything is done on Spark's variant: it refuses what is not JSON, sorts the keys of objects, and
+tells a number from a text that looks like one.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+UNREADABLE = "unreadable"
+KINDS = {"STRING": "text", "BOOLEAN": "boolean", "VOID": "null"}
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What one micro-batch holds: rows, those that are objects, and {field: kind}.
+
+    A kind is text, number, boolean, object or array; None where records disagree.
+    """
+
+    rows: int
+    objects: int
+    kinds: dict[str, str | None]
+
+
+def open_records(raw: DataFrame) -> DataFrame:
+    """`raw` (see types.RAW_RECORD) with `record`, a variant that is null for what is no object."""
+    # In brackets, because what stands after the first value would go unseen.
+    listed = F.try_parse_json(F.concat(F.lit("["), F.col("payload"), F.lit("]")))
+    opened = raw.withColumn("listed", F.when(F.col("problem").isNull(), listed))
+    alone = F.try_variant_get("listed", "$[1]", "variant").isNull()
+    an_object = F.try_variant_get("listed", "$[0]", "struct<a string>").isNotNull()
+    record = F.when(alone & an_object, F.try_variant_get("listed", "$[0]", "variant"))
+    return opened.withColumn("record", record).drop("listed")
+
+
+def values(record: Column) -> Column:
+    """Its fields: a map from name to variant."""
+    return F.try_variant_get(record, "$", "map<string,variant>")
+
+
+def survey(opened: DataFrame) -> Survey:
+    """One pass over a micro-batch."""
+    found = opened.agg(
+        F.count(F.lit(1)).alias("rows"),
+        F.count("record").alias("objects"),
+        F.schema_of_variant_agg("record").alias("shape"),
+    ).collect()[0]
+    return Survey(found["rows"], found["objects"], kinds_of(found["shape"]))
+
+
+def kinds_of(shape: str | None) -> dict[str, str | None]:
+    """{field: kind} of what Spark says of a variant: OBJECT<a: BIGINT, `b c`: STRING>."""
+    if shape is None or not shape.startswith("OBJECT<"):
+        return {}
+    parts = re.split(r"(`(?:[^`]|``)*`)", shape)
+    ddl = "".join(p if p.startswith("`") else p.replace("OBJECT<", "STRUCT<") for p in parts)
+    found = T.DataType.fromDDL(ddl)
+    assert isinstance(found, T.StructType)
+    kinds = {field.name: _kind(field.dataType) for field in found}
+    return {name: kind for name, kind in kinds.items() if kind != "null"}
+
+
+def kind(value: Column) -> Column:
+    """Of one variant, as text; null for null."""
+    shape = F.schema_of_variant(value)
+    told = F.when(shape.startswith("OBJECT"), "object").when(shape.startswith("ARRAY"), "array")
+    for name, meaning in KINDS.items():
+        told = told.when(shape == name, F.lit(None) if meaning == "null" else F.lit(meaning))
+    return told.when(shape.isNotNull(), "number")
+
+
+def canonical(record: Column) -> Column:
+    """An object's content as one text: the same for all that say the same, in whatever order.
+
+    Fields that are null are left out, and 1.50 is 1.5.
+    """
+    texts = F.try_variant_get(record, "$", "map<string,string>")
+    return F.to_json(F.map_filter(texts, lambda _, value: value.isNotNull()))
+
+
+def _kind(found: T.DataType) -> str | None:
+    if isinstance(found, T.VariantType):
+        return None
+    if isinstance(found, T.StructType):
+        return "object"
+    if isinstance(found, T.ArrayType):
+        return "array"
+    if isinstance(found, T.StringType):
+        return "text"
+    if isinstance(found, T.BooleanType):
+        return "boolean"
+    return "null" if isinstance(found, T.NullType) else "number"

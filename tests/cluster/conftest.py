@@ -1,0 +1,54 @@
+"""The cluster of these tests: started when the first test asks for a part, ended with the last."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from tests.cluster.cluster import Cluster
+from tests.cluster.live import Live
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """Nothing runs yet. What a killed test run left behind is ended first."""
+    made = Cluster(ROOT / "build" / "cluster", "test")
+    made.down()
+    try:
+        yield made
+    finally:
+        made.down()
+
+
+@pytest.fixture(scope="session")
+def hdfs(cluster: Cluster) -> str:
+    return _started(cluster, "hdfs")
+
+
+@pytest.fixture(scope="session")
+def kafka(cluster: Cluster) -> str:
+    return _started(cluster, "kafka")
+
+
+@pytest.fixture(scope="session")
+def mariadb(cluster: Cluster) -> str:
+    return _started(cluster, "mariadb")
+
+
+@pytest.fixture
+def live(spark: SparkSession, hdfs: str, tmp_path: Path) -> Live:
+    """A lake of its own on HDFS, and jobs that land in it."""
+    return Live(spark, tmp_path, f"{hdfs}/{tmp_path.name}")
+
+
+def _started(cluster: Cluster, part: str) -> str:
+    reason = cluster.missing(part)
+    if reason is not None:
+        pytest.skip(f"without {part}: {reason}")
+    cluster.up([part])
+    return cluster.addresses()[part]
