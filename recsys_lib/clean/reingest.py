@@ -130,9 +130,9 @@ def _good(lake: Lake, parsed: DataFrame, mapping: Mapping, settings: CleanSettin
     ends = parsed.agg(F.min("window").alias("first"), F.max("window").alias("last")).collect()[0]
     now = lake.version("bronze") + 1
     span = Increment("bronze", 0, now, first_window=ends["first"], last_window=ends["last"])
-    checked = judged(lake, parsed, span, mapping, settings, before=now + 1)
-    split = split_checked(checked, repeated_keys(checked, accepted(lake, span, mapping)))
     before = known_before(lake, now + 1, settings)
+    checked = judged(lake, parsed, span, mapping, settings, before)
+    split = split_checked(checked, repeated_keys(checked, accepted(lake, span, mapping)))
     return refined(split.valid, before, None, settings)
 
 
