@@ -75,7 +75,7 @@ def _fill(column: ColumnSettings) -> str:
 def _filled(rows: DataFrame, columns: dict[str, FilledSettings]) -> DataFrame:
     values: dict[str, Column] = {}
     for name, column in columns.items():
-        known = statistic(name, column, otherwise_all=True)
+        known = statistic(name, column)
         if column.fill == "interpolate":
             value = _between(name, F.col(f"_last_{name}"))
         else:
@@ -110,7 +110,7 @@ def _normal(name: str, column: ColumnSettings) -> Column:
     x = NUMBERS[name]()
     if column.normalise == "log":
         return squeezed(x)
-    it = statistic(name, column, otherwise_all=True)
+    it = statistic(name, column)
     if column.normalise == "minmax":
         spread = it["high"] - it["low"]
         return F.when(spread > 0, (x - it["low"]) / spread)
