@@ -43,25 +43,35 @@ def with_known(rows: DataFrame, known: Known | None, names: list[str], by_item: 
     return rows.join(known.items.groupBy("item").agg(*picked), "item", "left")
 
 
-def statistic(name: str, settings: ColumnSettings, *, otherwise_all: bool) -> Column:
+def statistic(name: str, settings: ColumnSettings) -> Column:
     """The struct that counts for a row: its item's where it has enough values behind it."""
+    whole = _enough(F.col(f"_all_{name}"), settings)
     if settings.by == "all":
-        return _enough(F.col(f"_all_{name}"), settings)
-    mine = _enough(F.col(f"_item_{name}"), settings)
-    return F.coalesce(mine, _enough(F.col(f"_all_{name}"), settings)) if otherwise_all else mine
+        return whole
+    return F.coalesce(_enough(F.col(f"_item_{name}"), settings), whole)
 
 
 def with_fences(rows: DataFrame, known: Known | None, settings: CleanSettings) -> DataFrame:
     """`_low_<name>` and `_high_<name>` for every column whose outliers are looked for."""
     judged = {n: s for n, s in numbers(settings).items() if s.outlier != "off"}
-    by_item = any(s.by == "item" for s in judged.values())
-    joined = with_known(rows, known, list(judged), by_item)
-    fences: dict[str, Column] = {}
+    items = None if known is None else known.items
+    of_all: dict[str, Column] = {}
+    of_item: dict[str, Column] = {}
     for name, chosen in judged.items():
-        low, high = _fences(statistic(name, chosen, otherwise_all=False), chosen)
-        fences = {**fences, f"_low_{name}": low, f"_high_{name}": high}
-    helpers = [f"_{scope}_{n}" for n in judged for scope in ("all", "item", "last")]
-    return joined.withColumns(fences).drop(*helpers)
+        if chosen.by == "item" and items is not None:
+            mine = F.when(F.col("name") == name, F.struct(*FIELDS))
+            low, high = (F.first(x, ignorenulls=True) for x in _fences(mine, chosen))
+            of_item = {**of_item, f"_low_{name}": low, f"_high_{name}": high}
+        else:
+            told = None if known is None or chosen.by == "item" else known.whole.get(name)
+            low, high = _fences(_literal(told), chosen)
+            of_all = {**of_all, f"_low_{name}": low, f"_high_{name}": high}
+    rows = rows.withColumns(of_all) if of_all else rows
+    if items is None or not of_item:
+        return rows
+    # Item by item, not row by row: these are long expressions.
+    found = items.groupBy("item").agg(*(it.alias(name) for name, it in of_item.items()))
+    return rows.join(found, "item", "left")
 
 
 def with_user_events(rows: DataFrame, landed: DataFrame, per: str) -> DataFrame:
@@ -115,7 +125,8 @@ def _enough(it: Column, settings: ColumnSettings) -> Column:
 
 
 def _fences(it: Column, settings: ColumnSettings) -> tuple[Column, Column]:
-    """Null where all values are alike: then nothing is known of their spread."""
+    """Null where too little is known, or all values are alike: nothing tells their spread."""
+    it = _enough(it, settings)
     bend = squeezed if settings.log else (lambda x: x)
     if settings.outlier == "box":  # Tukey, Exploratory Data Analysis, 1977
         q1, q3 = bend(it["q1"]), bend(it["q3"])

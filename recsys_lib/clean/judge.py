@@ -23,14 +23,13 @@ def judged(
     fresh: Increment,
     mapping: Mapping,
     settings: CleanSettings,
-    before: int | None = None,
+    before: Known | None,
 ) -> DataFrame:
     """`rows` of bronze with `rule` and `reason` (see `check_rows`).
 
-    `fresh` says which windows they are of, and up to which version of bronze counts; statistics
-    are those of increments before the one that landed `before` (default: `fresh` itself). Silver
-    must be as it was before these rows. What is not set costs nothing: each fact is looked up
-    only for its own rule.
+    `fresh` says which windows they are of, and up to which version of bronze counts; `before` is
+    what was known of numbers. Silver must be as it was before these rows. What is not set costs
+    nothing: each fact is looked up only for its own rule.
     """
     silver = lake.read("silver") if lake.exists("silver") else None
     if settings.max_user_events is not None:
@@ -39,13 +38,19 @@ def judged(
     if mapping.returns is not None:
         rows = with_sales(rows, _recent(silver, fresh, settings), mapping, settings)
     if any(column.outlier != "off" for column in numbers(settings).values()):
-        last = fresh.to_version if before is None else before
-        rows = with_fences(rows, known_before(lake, last, settings), settings)
+        rows = with_fences(rows, before, settings)
     checked = check_rows(rows, mapping, settings)
     if settings.near_seconds:
         near = None if silver is None else _of_windows(silver, fresh, 1)
         checked = _without_near(checked, near, settings)
     return checked
+
+
+def looks_around(mapping: Mapping, settings: CleanSettings) -> bool:
+    """Whether judging asks for more than the row itself, so that it is better done once."""
+    outliers = any(column.outlier != "off" for column in numbers(settings).values())
+    bots, near = settings.max_user_events is not None, settings.near_seconds > 0
+    return outliers or bots or near or mapping.returns is not None
 
 
 def known_before(lake: Lake, landed: int, settings: CleanSettings) -> Known | None:

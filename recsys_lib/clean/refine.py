@@ -13,7 +13,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from recsys_lib.clean.facts import numbers, statistic, with_known
-from recsys_lib.clean.statistics import NUMBERS, Known, squeezed
+from recsys_lib.clean.statistics import NUMBERS, Known, bucket, squeezed
 from recsys_lib.settings import CleanSettings, ColumnSettings, CrossSettings, FilledSettings
 
 
@@ -75,7 +75,7 @@ def _fill(column: ColumnSettings) -> str:
 def _filled(rows: DataFrame, columns: dict[str, FilledSettings]) -> DataFrame:
     values: dict[str, Column] = {}
     for name, column in columns.items():
-        known = statistic(name, column, otherwise_all=True)
+        known = statistic(name, column)
         if column.fill == "interpolate":
             value = _between(name, F.col(f"_last_{name}"))
         else:
@@ -110,7 +110,7 @@ def _normal(name: str, column: ColumnSettings) -> Column:
     x = NUMBERS[name]()
     if column.normalise == "log":
         return squeezed(x)
-    it = statistic(name, column, otherwise_all=True)
+    it = statistic(name, column)
     if column.normalise == "minmax":
         spread = it["high"] - it["low"]
         return F.when(spread > 0, (x - it["low"]) / spread)
@@ -132,11 +132,11 @@ def _cross(cross: CrossSettings, whole: dict[str, dict[str, Any]]) -> Column:
 def _part(name: str, whole: dict[str, dict[str, Any]]) -> Column:
     if name in NUMBERS:
         x = NUMBERS[name]()
+        # By buckets: a decile is known no finer, and equal values belong on one side of it.
         cuts = sorted(set(whole[name]["cuts"])) if name in whole else []
-        over = [F.when(x > F.lit(cut), F.lit(1)).otherwise(F.lit(0)) for cut in cuts]
         place = F.lit(0)
-        for one in over:
-            place = place + one
+        for cut in cuts:
+            place = place + (bucket(x) > bucket(F.lit(cut))).cast("int")
         return F.when(x.isNotNull(), place).cast("string")
     made = {"hour": F.hour("time"), "weekday": F.weekday("time")}
     return made.get(name, F.col(name)).cast("string")

@@ -33,10 +33,15 @@ FIELDS = ("n", "mean", "sd", "log_mean", "log_sd", "q1", "median", "q3", "low", 
 @dataclass(frozen=True)
 class Known:
     """`whole`: number -> FIELDS, `cuts` (the nine deciles) and `landed`, the increment they reach.
-    `items`: one row a number and item, with FIELDS and `last`; None where nobody asked."""
+    `items`: one row a number and item, with FIELDS and `last`, kept until `forget`; None where
+    nobody asked."""
 
     whole: dict[str, dict[str, Any]]
     items: DataFrame | None
+
+    def forget(self) -> None:
+        if self.items is not None:
+            self.items.unpersist()
 
 
 def squeezed(x: Column) -> Column:
@@ -113,7 +118,7 @@ def known(statistics: DataFrame, by_item: bool) -> Known | None:
     rows = _described(statistics.where("item IS NULL"), cuts).collect()  # one a number
     if not rows:
         return None
-    items = _described(statistics.where("item IS NOT NULL")) if by_item else None
+    items = _described(statistics.where("item IS NOT NULL")).persist() if by_item else None
     return Known({row["name"]: row.asDict() for row in rows}, items)
 
 
