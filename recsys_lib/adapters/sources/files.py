@@ -161,7 +161,8 @@ def _header(fs: AbstractFileSystem, file: str) -> tuple[str, tuple[str, ...]] | 
 def _read_json(spark: SparkSession, _: AbstractFileSystem, files: list[str]) -> DataFrame:
     """One row a line, also for lines that hold arrays; Spark's own reader would make any number."""
     options = {"primitivesAsString": "true", "columnNameOfCorruptRecord": TORN}
-    lines = spark.read.text(files).select(F.regexp_replace("value", "^\ufeff", "").alias("line"))
+    unmarked = "if(startswith(value, '\ufeff'), substring(value, 2), value) AS line"
+    lines = spark.read.text(files).selectExpr(unmarked)
     lines = lines.where(F.col("line").rlike(r"[^ \t]"))
     fields = _json_fields(spark, lines, options)
     if not fields:
@@ -172,7 +173,7 @@ def _read_json(spark: SparkSession, _: AbstractFileSystem, files: list[str]) -> 
     places = [f"c{number}" for number in range(len(fields))]
     rows = found.select("line", "found.*").toDF("line", *places, "torn")
     torn = F.col("torn").isNotNull() | ~F.is_valid_utf8("line")
-    torn = torn | ~F.ltrim(F.col("line")).startswith("{")
+    torn = torn | ~F.col("line").rlike(r"^[ \t]*\{")
     rows = rows.withColumn("torn", F.when(torn, F.make_valid_utf8("line")))
     names = _column_names(rows, {place: f.name for place, f in zip(places, fields, strict=True)})
     whole_only = [F.when(F.col("torn").isNull(), F.col(p)).alias(n) for p, n in names.items()]
