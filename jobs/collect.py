@@ -100,7 +100,7 @@ def main(argv: list[str]) -> None:
         ws="none",
         access_log=False,
         server_header=False,
-        log_level="warning",
+        log_level="error",  # a warning for each line that is not HTTP would be a stranger's to send
         limit_concurrency=ours.max_connections,
         timeout_keep_alive=75,  # longer than proxies and balancers keep theirs
         timeout_graceful_shutdown=30,
