@@ -30,7 +30,7 @@ SHORTEST_TOKEN = 16
 
 
 def sinks(settings: Settings, count: Counters) -> tuple[Sink, Sink]:
-    """(events, rejected)"""
+    """(events, rejected). Raises SettingsError."""
     ours = settings.collector
     if ours.kafka is not None:
         kafka = ours.kafka
@@ -39,6 +39,11 @@ def sinks(settings: Settings, count: Counters) -> tuple[Sink, Sink]:
             KafkaTopic(kafka, kafka.rejected_topic, count.add),
         )
     folder = Path(ours.folder or f"{settings.run.out}/collector").resolve()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        wish = f"{folder} must be a folder we may write to ({error.strerror})"
+        raise SettingsError("collector.folder", [wish]) from None
     every = (ours.rotate_bytes, ours.rotate_seconds, count.add)
     return (
         LandingFolder(folder / "events", "events", *every),
@@ -95,7 +100,7 @@ def main(argv: list[str]) -> None:
         ws="none",
         access_log=False,
         server_header=False,
-        log_level="warning",
+        log_level="error",  # a warning for each line that is not HTTP would be a stranger's to send
         limit_concurrency=ours.max_connections,
         timeout_keep_alive=75,  # longer than proxies and balancers keep theirs
         timeout_graceful_shutdown=30,

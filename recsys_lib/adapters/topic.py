@@ -9,17 +9,21 @@ from typing import Any
 
 from confluent_kafka import KafkaException, Producer
 
+from recsys_lib.errors import SettingsError
 from recsys_lib.settings import CollectorTopics
 
 LAST_SECONDS = 30.0
 
 
 class KafkaTopic:
-    """Idempotent producer, acks=all: a retry inside the client never writes a line twice."""
+    """Idempotent producer, acks=all: a retry inside the client never writes a line twice.
+
+    Raises SettingsError where the client refuses its settings.
+    """
 
     def __init__(self, settings: CollectorTopics, topic: str, count: Callable[..., None]) -> None:
         self.topic, self._count = topic, count
-        self._settings = {
+        self.client_settings = {
             "linger.ms": 2,
             "message.timeout.ms": int(LAST_SECONDS * 1000),
             **settings.conf,
@@ -27,16 +31,15 @@ class KafkaTopic:
             "acks": "all",
             "enable.idempotence": True,
         }
-        self._producer: Any = None
+        try:
+            # Brokers are only met with the first line: one that is down now may be up then.
+            self._producer: Any = Producer(self.client_settings)
+        except KafkaException as error:
+            raise SettingsError("collector.kafka", [str(error)]) from None
         self._stop = threading.Event()
         self._poller = threading.Thread(target=self._poll, name=f"kafka-{topic}", daemon=True)
 
     async def open(self) -> None:
-        """Raises OSError where the settings are refused; brokers are only met with a line."""
-        try:
-            self._producer = Producer(self._settings)
-        except KafkaException as error:
-            raise OSError(f"collector.kafka: {error}") from error
         self._poller.start()
 
     async def keep(self, lines: Sequence[bytes]) -> None:

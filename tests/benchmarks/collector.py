@@ -120,7 +120,12 @@ def machine() -> dict[str, Any]:
         for line in Path("/proc/cpuinfo").read_text().splitlines()
         if line.startswith("model name")
     ]
-    return {"cpu": model[0] if model else platform.processor(), "cores": os.cpu_count()}
+    load = [round(value, 1) for value in os.getloadavg()]
+    return {
+        "load": load,
+        "cpu": model[0] if model else platform.processor(),
+        "cores": os.cpu_count(),
+    }
 
 
 def main() -> int:
@@ -154,6 +159,7 @@ def main() -> int:
     good = row["rate"] >= 0.99 * args.rate and row["p99_ms"] < TARGET_P99
     if not (good and row["lost"] == row["double"] == 0):
         print(f"error: wanted {args.rate:g} events/s with p99 under {TARGET_P99:g} ms, none lost")
+        print(f"       (load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores)")
         return 1
     return 0
 

@@ -68,8 +68,8 @@ def parser(seed: int, seconds: float) -> int:
 
 def fault(what: str, seed: int, error: Exception, where: Path) -> int:
     again = f"make fuzz SEED={seed} SECONDS=1 ARGS='--only {what}'"
-    told = f"{what} failed with seed {seed}: {type(error).__name__}: {error}"
-    text = f"{told}\n  in {where}\n  again: {again}\n"
+    said = f"{type(error).__name__}: {error}"
+    text = f"{what} failed with seed {seed}: {said}\n  in {where}\n  again: {again}\n"
     (FOLDER / f"{what}-{seed}.txt").write_text(text)
     print(text, file=sys.stderr, flush=True)
     return 1

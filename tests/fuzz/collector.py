@@ -63,7 +63,7 @@ async def _some(
         sent = {str(line.good["event_id"]): line.good for line in lines if line.good}
         body = _joined(dice, lines)
         kind = dice.choice(KINDS)
-        with suppress(OSError, EOFError):
+        with suppress(ConnectionError, EOFError):  # but not TimeoutError: each must be answered
             async with asyncio.timeout(30), Connection(running.port) as connection:
                 answer = await connection.post(body, Content_Type=kind)
                 if kind == "\x00":

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "a-token-of-the-tests"
@@ -24,16 +24,19 @@ class Service:
 
     def __init__(self, out: Path, *arguments: object, cores: set[int] | None = None) -> None:
         self.out = out
-        command = [sys.executable, "-m", "jobs.collect", "--out", out, "--set=collector.port=0"]
-        self.process = subprocess.Popen(
-            list(map(str, [*command, *arguments])),
-            cwd=ROOT,
-            env={**os.environ, "ALLUVIUM_COLLECTOR_TOKENS": f"{TOKEN}, {NEXT_TOKEN}"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        command: list[object] = [
+            sys.executable,
+            "-m",
+            "jobs.collect",
+            "--out",
+            out,
+            "--set=collector.port=0",
+            *arguments,
+        ]
+        out.mkdir(parents=True, exist_ok=True)
+        self.errors = out / "collector.err"  # a pipe that nobody reads would stop it
+        with self.errors.open("w") as errors:
+            self.process = self._start(command, errors)
         if cores is not None:
             os.sched_setaffinity(self.process.pid, cores)
         assert self.process.stdout is not None
@@ -41,6 +44,17 @@ class Service:
         if "listens on" not in said:
             raise AssertionError(f"no collector: {said}{self.end(signal.SIGKILL)}")
         self.port = int(said.rsplit(":", 1)[1].split("/")[0])
+
+    def _start(self, command: list[object], errors: IO[str]) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            list(map(str, command)),
+            cwd=ROOT,
+            env={**os.environ, "ALLUVIUM_COLLECTOR_TOKENS": f"{TOKEN}, {NEXT_TOKEN}"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
 
     @property
     def url(self) -> str:
@@ -50,7 +64,8 @@ class Service:
         """What it had written to its standard error by its end."""
         if self.process.poll() is None:
             self.process.send_signal(how)
-        return self.process.communicate(timeout=30)[1]
+        self.process.communicate(timeout=30)
+        return self.errors.read_text()
 
     def events(self, kind: str = "events") -> list[dict[str, Any]]:
         """Every line that a file stream would see."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import resource
 import signal
 import subprocess
 import sys
@@ -217,7 +218,7 @@ def test_asked_to_stop_it_answers_what_is_open_and_hands_over_its_files(tmp_path
     with service(tmp_path, "--set=collector.rotate_seconds=3600") as running:
         assert ask(running, json.dumps([event(1), 2])).status == 207
         assert running.events() == []
-        assert len(running.parts()) == 1
+        assert running.parts() != []
         said = running.end(signal.SIGTERM)
         assert (running.process.returncode, said) == (0, "")
         assert (len(running.events()), len(running.events("rejected"))) == (1, 1)
@@ -225,16 +226,28 @@ def test_asked_to_stop_it_answers_what_is_open_and_hands_over_its_files(tmp_path
 
 
 def test_writes_that_fail_are_not_acknowledged(tmp_path: Path) -> None:
-    with service(tmp_path, "--set=collector.rotate_bytes=1") as running:
+    """The disk is full: no file may become longer than what it is."""
+    with service(tmp_path) as running:
+        process, unlimited = running.process.pid, (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
         assert ask(running, json.dumps(event(1))).status == 202
-        events = tmp_path / "collector" / "events"
-        events.rename(tmp_path / "gone")
-        refused = ask(running, json.dumps(event(2)))
-        assert (refused.status, refused.headers["retry-after"]) == (503, "1")
-        (tmp_path / "gone").rename(events)
-        assert ask(running, json.dumps(event(2))).status == 202
+        resource.prlimit(process, resource.RLIMIT_FSIZE, (50, resource.RLIM_INFINITY))
+        for _ in range(3):
+            refused = ask(running, json.dumps(event(2)))
+            assert (refused.status, refused.headers["retry-after"]) == (503, "1")
+        assert asyncio.run(health(running)).status == 503
+        resource.prlimit(process, resource.RLIMIT_FSIZE, unlimited)
+        # The spare file was made in the meantime, or failed to be: one more may be refused.
+        assert 202 in [ask(running, json.dumps(event(2))).status for _ in range(2)]
+        assert asyncio.run(health(running)).status == 200
         running.end(signal.SIGTERM)
-        assert [e["event_id"] for e in running.events()].count("e2") == 1
+        names = [e["event_id"] for e in running.events()]
+        assert names.count("e1") == 1
+        assert 1 <= names.count("e2") <= 2
+
+
+async def health(running: Service) -> Answered:
+    async with Connection(running.port) as connection:
+        return await connection.request("GET", "/health")
 
 
 @pytest.mark.parametrize(
@@ -244,6 +257,7 @@ def test_writes_that_fail_are_not_acknowledged(tmp_path: Path) -> None:
         ("short", [], "16 characters or more"),
         ("0123456789abcdef", ["--set=collector.burst=5"], "burst must be at least max_batch"),
         ("0123456789abcdef", ["--set=collector.folder=hdfs://x/y"], "folder must be a local one"),
+        ("0123456789abcdef", ["--set=collector.folder=/proc/x"], "must be a folder we may write"),
         ("0123456789abcdef", ["--set=collector.host=192.0.2.1"], "192.0.2.1:8081 must be free"),
     ],
 )

@@ -66,8 +66,10 @@ def test_a_torn_last_line_was_never_acknowledged_and_goes(tmp_path: Path) -> Non
     (folder / ".events-a.jsonl.part").write_text('{"event_id": "whole"}\n{"event_id": "to')
     (folder / ".events-b.jsonl.part").write_text('{"event_id": "to')
     (folder / ".events-c.jsonl.part").write_text("")
+    (folder / ".events-d.jsonl.part").write_bytes(bytes(5000))
+    (folder / ".events-e.jsonl.part").write_bytes(b'{"event_id": "too"}\n' + bytes(5000))
     with service(tmp_path) as running:
-        assert running.events() == [{"event_id": "whole"}]
+        assert running.events() == [{"event_id": "whole"}, {"event_id": "too"}]
         assert running.parts() == []
         assert "16 bytes torn off" in running.end(signal.SIGTERM)
 
@@ -76,7 +78,7 @@ def test_the_part_of_a_collector_that_lives_is_left_alone(tmp_path: Path) -> Non
     with service(tmp_path, "--set=collector.rotate_seconds=3600") as first:
         assert ask(first, '{"event_id": "first"}').status == 202
         with service(tmp_path) as second:
-            assert len(first.parts()) == 1
+            assert first.parts() != []
             assert ask(second, '{"event_id": "second"}').status == 202
             second.end(signal.SIGTERM)
         assert ask(first, '{"event_id": "third"}').status == 202

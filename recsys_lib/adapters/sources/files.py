@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import reduce
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -32,6 +33,9 @@ FORMATS = {
     "parquet": "parquet",
     "pq": "parquet",
 }
+LONGEST_HEADER = 1 << 20
+# No field of anybody's log is called so, whatever it holds.
+TORN = "\ue000corrupt"
 PACKED = ("gz", "bz2", "zst")
 
 
@@ -139,31 +143,74 @@ def _unless(corrupt: Column, name: str) -> Column:
 def _header(fs: AbstractFileSystem, file: str) -> tuple[str, tuple[str, ...]] | None:
     """Separator and column names; None for an empty file."""
     try:
-        with fs.open(file, "rt", encoding="utf-8-sig", compression="infer", newline="") as lines:
-            first = lines.readline()
+        # Only this line is decoded: a wrong byte further down is that line's own trouble.
+        with fs.open(file, "rb", compression="infer") as lines:
+            first = re.split(r"[\r\n]", lines.readline(LONGEST_HEADER).decode("utf-8-sig"))[0]
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise SourceError(f"{file} cannot be read ({error}); is it a text file in UTF-8?") from None
     if not first.strip():
         return None
     separator = max(",;\t|", key=first.count)
     names = [name.strip() for name in next(csv.reader([first], delimiter=separator))]
-    twice = sorted({name for name in names if names.count(name) > 1 or not name})
+    lowered = [name.lower() for name in names]
+    twice = sorted({name for name in names if lowered.count(name.lower()) > 1 or not name})
     if twice:
         raise SourceError(f"{file}: column names must differ and not be blank, got {twice} again")
     return separator, tuple(names)
 
 
 def _read_json(spark: SparkSession, _: AbstractFileSystem, files: list[str]) -> DataFrame:
-    reader = spark.read.option("primitivesAsString", True).option("mode", "PERMISSIVE")
-    reader = reader.option("columnNameOfCorruptRecord", CORRUPT)
-    schema = reader.json(files).schema
-    fields = [f for f in schema.fields if f.name != CORRUPT]
+    """One row a line, also for lines that hold arrays; Spark's own reader would make any number."""
+    options = {"primitivesAsString": "true", "columnNameOfCorruptRecord": TORN}
+    unmarked = "if(startswith(value, '\ufeff'), substring(value, 2), value) AS line"
+    lines = spark.read.text(files).selectExpr(unmarked)
+    lines = lines.where(F.col("line").rlike(r"[^ \t]"))
+    fields = _json_fields(spark, lines, options)
     if not fields:
         raise SourceError(f"{files[0]}: no line is a JSON object; a log is one object a line")
-    whole = T.StructType([*fields, T.StructField(CORRUPT, T.StringType())])
-    rows = reader.schema(whole).json(files)
-    corrupt = F.col(CORRUPT).isNotNull()
-    return rows.select(*(_unless(corrupt, f.name) for f in fields), F.col(CORRUPT))
+    whole = T.StructType([*fields, T.StructField(TORN, T.StringType())])
+    found = lines.select("line", F.from_json("line", whole, options).alias("found"))
+    # Expanded and named by position: names that differ by case alone cannot be asked for by name.
+    places = [f"c{number}" for number in range(len(fields))]
+    rows = found.select("line", "found.*").toDF("line", *places, "torn")
+    torn = F.col("torn").isNotNull() | ~F.is_valid_utf8("line")
+    torn = torn | ~F.col("line").rlike(r"^[ \t]*\{")
+    rows = rows.withColumn("torn", F.when(torn, F.make_valid_utf8("line")))
+    names = _column_names(rows, {place: f.name for place, f in zip(places, fields, strict=True)})
+    whole_only = [F.when(F.col("torn").isNull(), F.col(p)).alias(n) for p, n in names.items()]
+    return rows.select(*whole_only, F.col("torn").alias(CORRUPT))
+
+
+def _column_names(rows: DataFrame, names: dict[str, str]) -> dict[str, str]:
+    """A name for each column that tables can bear: of those that differ by case alone the one that
+    most lines use keeps it, the others have underscores at their end."""
+    plain = {place: name.replace("`", "'") or "_" for place, name in names.items()}
+    lowered = [name.lower() for name in (*plain.values(), CORRUPT)]
+    order = list(plain)
+    if len(set(lowered)) < len(lowered):
+        counted = rows.agg(*(F.count(place).alias(place) for place in plain)).collect()[0]
+        order = sorted(plain, key=lambda place: (-counted[place], place))
+    taken, given = {CORRUPT}, dict[str, str]()
+    for place in order:
+        name = plain[place]
+        while name.lower() in taken:
+            name += "_"
+        taken, given = {*taken, name.lower()}, {**given, place: name}
+    return {place: given[place] for place in plain}
+
+
+def _json_fields(
+    spark: SparkSession, lines: DataFrame, options: dict[str, str]
+) -> list[T.StructField]:
+    """What Spark infers. Asked for files and not for lines, it would refuse the whole log for one
+    line that names a field twice, or for two lines that name it in capitals and not."""
+    reader = spark._jsparkSession.read()
+    for name, value in options.items():
+        reader = reader.option(name, value)
+    jvm: Any = spark._jvm
+    texts = getattr(lines._jdf, "as")(jvm.org.apache.spark.sql.Encoders.STRING())
+    schema = T.StructType.fromJson(json.loads(reader.json(texts).schema().json()))
+    return list({f.name: f for f in schema.fields if f.name != TORN}.values())
 
 
 def read_parquet(spark: SparkSession, fs: AbstractFileSystem, files: list[str]) -> DataFrame:

@@ -96,3 +96,40 @@ def test_a_fingerprint_changes_with_the_file(tmp_path: Path) -> None:
     assert fingerprint(str(tmp_path / "t.csv")) == before
     (tmp_path / "t.csv").write_text("id\n1\n2\n")
     assert fingerprint(str(tmp_path / "t.csv")) != before
+
+
+def test_field_names_of_a_hostile_line_leave_the_others_as_they_are(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    lines = ['{"user": 1, "item": "a"}', '{"user": 2}', '{"User": 3, "": 4, "a`b": 5, "a.b": 6}']
+    (tmp_path / "log.jsonl").write_text("\n".join([*lines, '{"_corrupt_record": {"user": 7}}']))
+    rows = read_log(spark, str(tmp_path / "log.jsonl"))
+    assert {"user", "User_", "item", "_", "a'b", "a.b", "_corrupt_record_"} < set(rows.columns)
+    assert [r["user"] for r in rows.collect()] == ["1", "2", None, None]
+    assert [r["User_"] for r in rows.collect()] == [None, None, "3", None]
+    assert [r[CORRUPT] for r in rows.collect()] == [None] * 4
+
+
+def test_a_json_line_is_one_row_whatever_it_holds(spark: SparkSession, tmp_path: Path) -> None:
+    odd = ["[]", '[{"user": 1}, {"user": 2}]', "3", "null", '"user"', "\x00", "[" * 5000]
+    text = "\ufeff" + "\n".join(['{"user": 1}', "", *odd, " \t", '{"user": 2}'])
+    (tmp_path / "log.jsonl").write_text(text)
+    rows = read_log(spark, str(tmp_path / "log.jsonl")).collect()
+    assert [r["user"] for r in rows] == ["1", *[None] * len(odd), "2"]
+    assert [r[CORRUPT] for r in rows] == [None, *odd, None]
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("log.csv", [b"user,item", b"1,a", b"2,\xff", b"3,b"]),
+        ("log.jsonl", [b'{"user": 1}', b'{"user": 2, "item": "\xff"}', b'{"user": 3}']),
+    ],
+)
+def test_a_wrong_byte_is_the_trouble_of_its_own_line(
+    spark: SparkSession, tmp_path: Path, name: str, lines: list[bytes]
+) -> None:
+    (tmp_path / name).write_bytes(b"\n".join(lines))
+    rows = read_log(spark, str(tmp_path / name)).collect()
+    assert [rows[0]["user"], rows[2]["user"]] == ["1", "3"]
+    assert "\ufffd" in (rows[1][CORRUPT] or rows[1]["item"])
