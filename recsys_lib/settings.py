@@ -198,6 +198,12 @@ class RecommendSettings(Section):
     batch_rows: int = Field(512, ge=1)
 
 
+class WriteBackSettings(Section):
+    """Tables in MySQL (see `jobs/write_back.py`); where it is, the section jdbc says."""
+
+    prefix: str = Field("alluvium_", pattern=r"^\w*$", description="beginning of table names")
+
+
 class TrackingSettings(Section):
     """MLflow. Null: SQLite store and local artefacts in `run.out`."""
 
@@ -224,6 +230,7 @@ class Settings(Section):
     evaluate: EvaluateSettings = EvaluateSettings()
     gate: GateSettings = GateSettings()
     recommend: RecommendSettings = RecommendSettings()
+    write_back: WriteBackSettings = WriteBackSettings()
     tracking: TrackingSettings = TrackingSettings()
 
 
