@@ -101,7 +101,7 @@ def test_every_good_event_is_in_silver_once_and_every_bad_one_in_quarantine(
             fall.join()
     for part in slices:
         live.send(kafka, TOPIC, part)
-    live.land("kafka", {**settings, "kafka.max_offsets_per_batch": 50_000})
+    live.land_alone("kafka", {**settings, "kafka.max_offsets_per_batch": 50_000})
     seconds = time.monotonic() - began
 
     bronze = [(r["partition"], r["offset"]) for r in live.rows("bronze", "partition", "offset")]

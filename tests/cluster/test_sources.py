@@ -6,17 +6,19 @@ import gzip
 import json
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from py4j.protocol import Py4JJavaError
 
+from jobs import write_back
 from recsys_lib.adapters.folders import file_system
+from recsys_lib.errors import SourceError
 from tests.adapters.sources.shop_api import TOKEN, serving
 from tests.cluster.cluster import Cluster
-from tests.cluster.live import Live, event, text
+from tests.cluster.live import Live, event, said, text
 from tests.cluster.mariadb import PASSWORD, USER
-from tests.jobs.launch import run
 
 pytestmark = pytest.mark.cluster
 
@@ -36,7 +38,7 @@ def test_kafka_and_files_and_an_api_share_a_lake_and_an_event_is_silver_once(
     live.send(kafka, "shared", [text("1"), text("2", coupon="x"), '{"cut', text("1")])
     settings = {"kafka.servers": kafka, "kafka.topic": "shared"}
     ended = live.land("kafka", settings)
-    assert ended.out.strip() == "landed 4, silver 2, quarantine 2 (duplicate 1, unreadable 1)"
+    assert ended == "landed 4, silver 2, quarantine 2 (duplicate 1, unreadable 1)"
 
     inbox = f"{live.lake}-inbox"
     fs, inner = file_system(inbox)
@@ -45,7 +47,7 @@ def test_kafka_and_files_and_an_api_share_a_lake_and_an_event_is_silver_once(
     whole = gzip.compress("".join(text(f"x{n}") + "\n" for n in range(5000)).encode())
     files = {
         "1.jsonl": lines.encode(),
-        "2.csv": b"event_id,visitor,product,action,at,price\n4,u,i,buy,2024-01-09 10:00:00,2\n5,u\n",
+        "2.csv": b"event_id,visitor,product,action,at,price\n4,u,i,buy,2024-01-09,2\n5,u\n",
         "3.jsonl.gz": gzip.compress(f"{text('5')}\n".encode()),
         "4.jsonl.gz": whole[: len(whole) // 2],
     }
@@ -54,15 +56,15 @@ def test_kafka_and_files_and_an_api_share_a_lake_and_an_event_is_silver_once(
             file.write(content)
     ended = live.land("files", {"files.path": inbox})
     told = "quarantine 3 (damaged_file 1, duplicate 1, unreadable 1)"
-    assert ended.out.strip() == f"landed 6, silver 3, {told}"
+    assert ended == f"landed 6, silver 3, {told}"
 
     events = [event(n, at=f"2024-01-0{n}T10:00:00Z") for n in ("1", "7", "8")]
     with serving(events) as api:
         http = {"http.url": api.url, "http.token_variable": "SHOP", "http.start": "2024-01-01"}
         http = {**http, "http.window_hours": 24 * 200}
         api.moods = [(503, {}, b""), (429, {"Retry-After": "1"}, b"")]
-        ended = live.land("http", http, env={"SHOP": TOKEN})
-        assert ended.out.strip() == "landed 3, silver 2, quarantine 1 (duplicate 1)"
+        ended = live.land("http", http, TOKEN)
+        assert ended == "landed 3, silver 2, quarantine 1 (duplicate 1)"
     silver = live.rows("silver", "key", "source")
     assert Counter(row["source"] for row in silver) == {"kafka": 2, "files": 3, "http": 2}
     assert len({row["key"] for row in silver}) == 7
@@ -84,13 +86,8 @@ def test_fields_come_and_go_while_a_topic_lands_without_losing_an_offset(
     silver = {row["fields"] and row["fields"]["coupon"] for row in live.rows("silver", "fields")}
     assert silver == {None, "x", "y"}
     assert rules(live) == {"changed_type": 2}
-    assert sorted(row["value"] or 0 for row in live.rows("silver", "value")) == [
-        0,
-        1.5,
-        1.5,
-        1.5,
-        2,
-    ]
+    values = [row["value"] for row in live.rows("silver", "value")]
+    assert sorted(values, key=str) == [1.5, 1.5, 1.5, 2.0, None]
 
 
 def test_records_that_the_broker_dropped_are_told_and_nothing_is_skipped(
@@ -102,10 +99,8 @@ def test_records_that_the_broker_dropped_are_told_and_nothing_is_skipped(
     live.land("kafka", settings)
     live.send(kafka, "dropped", [text("2"), text("3")])
     _drop_records(live, kafka, "dropped", 2)
-    args = live.arguments("kafka", settings)
-    ended = run("land", *args, log=live.folder / "lost", small=False)
-    assert ended.code == 2
-    assert "the broker no longer has records that were due" in ended.err
+    with pytest.raises(SourceError, match="the broker no longer has records that were due"):
+        live.land("kafka", settings)
     live.land("kafka", {**settings, "kafka.fail_on_data_loss": "false"})
     assert ids(live) == ["1", "3"]
 
@@ -124,10 +119,8 @@ def _drop_records(live: Live, servers: str, topic: str, before: int) -> None:
         place = jvm.org.apache.kafka.common.TopicPartition(topic, part.partition())
         wanted.put(place, admin_package.RecordsToDelete.beforeOffset(before))
     for future in admin.deleteRecords(wanted).lowWatermarks().values():
-        try:
+        with suppress(Py4JJavaError):  # a partition that has fewer
             future.get()
-        except Exception as error:
-            assert "OffsetOutOfRange" in str(error)  # a partition that has fewer
     admin.close()
 
 
@@ -172,16 +165,16 @@ def test_rows_of_mysql_land_by_time_and_id_and_none_of_one_moment_is_lost(
     shop.sql(f"INSERT INTO behaviour VALUES {', '.join(rows)};")
     shop.sql(f"INSERT INTO products VALUES ('i', 'top', '{same}'), ('b''\\\\c', 'x', '{same}');")
     shop.sql(f"INSERT INTO people VALUES ('u1', 'Ulm', '{same}');")
-    ended = live.land("jdbc", settings, env={"SHOP": PASSWORD})
-    assert ended.out.strip() == "landed 20, silver 20, quarantine 0"
+    ended = live.land("jdbc", settings, PASSWORD)
+    assert ended == "landed 20, silver 20, quarantine 0"
     # Committed later with the moment and a larger id; an older row changed; one not settled yet.
     shop.sql(f"INSERT INTO behaviour VALUES (99, 'u1', 'i', '2024-01-08', 2, '{same}');")
     shop.sql("UPDATE products SET shelf = 'low', updated_at = '2024-01-10' WHERE id = 'i';")
     shop.sql(
         "INSERT INTO behaviour VALUES (100, 'u1', 'i', '2024-01-08', 2, NOW() + INTERVAL 1 DAY);"
     )
-    ended = live.land("jdbc", settings, env={"SHOP": PASSWORD})
-    assert ended.out.strip() == "landed 1, silver 1, quarantine 0"
+    ended = live.land("jdbc", settings, PASSWORD)
+    assert ended == "landed 1, silver 1, quarantine 0"
     numbers = sorted(json.loads(row["payload"])["id"] for row in live.rows("bronze", "payload"))
     assert numbers == [*range(20), 99]
     assert {row["time"].isoformat() for row in live.rows("silver", "time")} == {
@@ -194,7 +187,7 @@ def test_rows_of_mysql_land_by_time_and_id_and_none_of_one_moment_is_lost(
 
 
 def test_slates_and_summaries_are_merged_into_mysql_once_and_only_if_newer(
-    live: Live, shop: Cluster, mariadb: str, tmp_path: Path
+    live: Live, shop: Cluster, mariadb: str
 ) -> None:
     live.mapping()
     live.spark.createDataFrame(
@@ -208,15 +201,12 @@ def test_slates_and_summaries_are_merged_into_mysql_once_and_only_if_newer(
     rows = live.spark.createDataFrame(slates, schema)
     rows.write.format("delta").save(f"{live.lake}/recommendations")
     (live.folder / "out").mkdir()
-    (live.folder / "out" / "mapping.yaml").write_text((live.folder / "mapping.yaml").read_text())
+    (live.folder / "mapping.yaml").rename(live.folder / "out" / "mapping.yaml")
     sets = {"lake.root": live.lake, "jdbc.url": mariadb, "jdbc.user": USER}
     sets = {**sets, "jdbc.password_variable": "SHOP"}
-    args = ["--out", live.folder / "out", *(f"--set={k}={v}" for k, v in sets.items())]
-    for attempt in range(2):
-        log = live.folder / f"back{attempt}"
-        ended = run("write_back", *args, log=log, small=False, env={"SHOP": PASSWORD})
-        assert ended.code == 0, ended.said
-        assert "alluvium_slates: 1 rows merged" in ended.out
+    args = ["--out", str(live.folder / "out"), *(f"--set={k}={v}" for k, v in sets.items())]
+    for _ in range(2):
+        assert "alluvium_slates: 1 rows merged" in said(write_back.main, args, PASSWORD)
         told = shop.sql("SELECT id, items, scores, model_version FROM alluvium_slates;")
         assert told == 'u1\t["i2","i1"]\t[0.75,0.5]\t2\n'
         told = shop.sql("SELECT id, events, items, value FROM alluvium_users ORDER BY id;")
