@@ -32,9 +32,9 @@ def event(**changes: Any) -> dict[str, Any]:
     return {"who": "u", "what": "i", "at": "2024-01-02 03:00:00", **changes}
 
 
-def land(spark: SparkSession, to: Landing, number: int, *records: Any) -> int:
+def land(spark: SparkSession, to: Landing, number: int, *records: Any, typed: bool = True) -> int:
     texts = [r if isinstance(r, str) or r is None else json.dumps(r) for r in records]
-    rows = [(text, "topic", 0, n, None, None) for n, text in enumerate(texts)]
+    rows = [(text, "topic", 0, n, typed, None, None) for n, text in enumerate(texts)]
     return to.land(spark.createDataFrame(rows, RAW_RECORD), f"test:{to.source}", number)
 
 
@@ -137,6 +137,19 @@ def test_of_a_new_field_the_type_that_most_records_have_counts(
 ) -> None:
     land(spark, landing(lake), 0, *(event(who=f"u{n}", n=v) for n, v in enumerate(["a", 1, "b"])))
     assert cleaned(lake)["by_rule"] == {"changed_type": 1}
+
+
+def test_text_of_a_format_without_types_is_no_change(lake: Lake, spark: SparkSession) -> None:
+    to = landing(lake)
+    land(spark, to, 0, event(n=1))
+    land(spark, to, 1, event(who="v", n="2.5", m="7"), event(who="w", n="dear"), typed=False)
+    land(spark, to, 2, event(who="x", n=3, m=7))
+    assert cleaned(lake)["by_rule"] == {"changed_type": 1}
+    assert {row["user"]: row["fields"] for row in lake.small("silver")} == {
+        "u": {"n": 1.0, "m": None},
+        "v": {"n": 2.5, "m": "7"},
+        "x": {"n": 3.0, "m": "7"},
+    }
 
 
 def test_fields_are_learned_once_though_the_batch_is_killed_before_it_lands(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import reduce
+from typing import Any
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
@@ -83,8 +84,8 @@ def read_files(spark: SparkSession, paths: Iterable[str]) -> DataFrame:
             except (SourceError, PySparkException, Py4JJavaError) as error:
                 faults[path] = _fault(error)
             else:
-                parts = [*parts, _as_json(rows)]
-    bad = [("", path, None, None, "damaged_file", fault) for path, fault in faults.items()]
+                parts = [*parts, _as_json(rows, typed=kind != "csv")]
+    bad = [_damaged(path, fault) for path, fault in faults.items()]
     parts = [*parts, spark.createDataFrame(bad, RAW_RECORD)] if bad or not parts else parts
     return reduce(DataFrame.unionByName, parts)
 
@@ -92,16 +93,20 @@ def read_files(spark: SparkSession, paths: Iterable[str]) -> DataFrame:
 def read_good_files(spark: SparkSession, paths: Iterable[str]) -> DataFrame:
     """As `read_files`, after each file was read to its end; one that cannot be is a bad record."""
     good: list[str] = []
-    bad: list[tuple[str, str, None, None, str, str]] = []
+    bad: list[tuple[Any, ...]] = []
     for path in paths:
         try:
             read_files(spark, [path]).write.format("noop").mode("overwrite").save()
         except (PySparkException, Py4JJavaError) as error:
-            fault = _fault(error)
-            bad = [*bad, ("", path, None, None, "damaged_file", fault)]
+            bad = [*bad, _damaged(path, _fault(error))]
         else:
             good = [*good, path]
     return read_files(spark, good).unionByName(spark.createDataFrame(bad, RAW_RECORD))
+
+
+def _damaged(path: str, fault: str) -> tuple[Any, ...]:
+    """One record (types.RAW_RECORD) in place of the file."""
+    return ("", path, None, None, None, "damaged_file", fault)
 
 
 def _paths(batch: DataFrame) -> list[str]:
@@ -116,15 +121,15 @@ def _lines(spark: SparkSession, paths: list[str]) -> DataFrame:
     return rows.select(*text_record(text, F.input_file_name()))
 
 
-def _as_json(rows: DataFrame) -> DataFrame:
+def _as_json(rows: DataFrame, *, typed: bool) -> DataFrame:
     corrupt = F.col(CORRUPT) if CORRUPT in rows.columns else F.lit(None).cast("string")
     named = [F.col(f"`{name}`") for name in rows.columns if name != CORRUPT]
     payload = F.make_valid_utf8(F.coalesce(corrupt, F.to_json(F.struct(*named))))
-    broken = {
+    broken: dict[str, Any] = {
         "problem": F.when(corrupt.isNotNull(), "unreadable"),
         "detail": F.when(corrupt.isNotNull(), "the line does not fit the header"),
     }
-    return rows.select(*record(payload, F.input_file_name(), **broken))
+    return rows.select(*record(payload, F.input_file_name(), typed=typed, **broken))
 
 
 def _fault(error: Exception) -> str:
