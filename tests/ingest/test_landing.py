@@ -208,5 +208,5 @@ def test_a_mapping_for_other_records_is_told_before_anything_lands(
 
 
 def test_sql_that_is_none_is_told_before_anything_is_read(lake: Lake) -> None:
-    with pytest.raises(SettingsError, match="value: .* is not valid SQL"):
+    with pytest.raises(SettingsError, match=r"value: .* is not valid SQL"):
         landing(lake, value="price * (")
