@@ -70,24 +70,38 @@ def read_files(spark: SparkSession, paths: Iterable[str]) -> DataFrame:
     faults: dict[str, str] = {}
     parts: list[DataFrame] = []
     for path in paths:
-        found = extension(path)
-        if found in FORMATS:
-            kinds[FORMATS[found]].append(path)
-        elif found not in UNFINISHED:
+        ending = extension(path)
+        if ending in FORMATS:
+            kinds[FORMATS[ending]].append(path)
+        elif ending not in UNFINISHED:
             faults[path] = "not CSV, JSON lines or Parquet, by its name"
     if kinds["json"]:
         parts = [*parts, _lines(spark, kinds["json"])]
-    for kind, read in (("csv", read_csv), ("parquet", read_parquet)):
-        for path in kinds[kind]:
-            try:
-                rows = read(spark, file_system(path)[0], [path])
-            except (SourceError, PySparkException, Py4JJavaError) as error:
-                faults[path] = _fault(error)
-            else:
-                parts = [*parts, _as_json(rows, typed=kind != "csv")]
+    for kind in ("csv", "parquet"):
+        found, wrong = _tables(spark, kind, kinds[kind])
+        parts, faults = [*parts, *found], {**faults, **wrong}
     bad = [_damaged(path, fault) for path, fault in faults.items()]
     parts = [*parts, spark.createDataFrame(bad, RAW_RECORD)] if bad or not parts else parts
     return reduce(DataFrame.unionByName, parts)
+
+
+def _tables(
+    spark: SparkSession, kind: str, paths: list[str]
+) -> tuple[list[DataFrame], dict[str, str]]:
+    """All at once, which plans a scan for each header and not for each file; one by one where a
+    file has no sound header or footer. {path: fault} of these."""
+    read = {"csv": read_csv, "parquet": read_parquet}[kind]
+    if not paths:
+        return [], {}
+    try:
+        rows = read(spark, file_system(paths[0])[0], paths)
+    except (SourceError, PySparkException, Py4JJavaError) as error:
+        if len(paths) == 1:
+            return [], {paths[0]: _fault(error)}
+        alone = [_tables(spark, kind, [path]) for path in paths]
+        found = [part for parts, _ in alone for part in parts]
+        return found, {path: fault for _, faults in alone for path, fault in faults.items()}
+    return [_as_json(rows, typed=kind != "csv")], {}
 
 
 def read_good_files(spark: SparkSession, paths: Iterable[str]) -> DataFrame:
@@ -105,8 +119,8 @@ def read_good_files(spark: SparkSession, paths: Iterable[str]) -> DataFrame:
 
 
 def _damaged(path: str, fault: str) -> tuple[Any, ...]:
-    """One record (types.RAW_RECORD) in place of the file."""
-    return ("", path, None, None, None, "damaged_file", fault)
+    """One record (types.RAW_RECORD) in place of the file: its name, and what is wrong with it."""
+    return (path, path, None, None, None, "damaged_file", fault)
 
 
 def _paths(batch: DataFrame) -> list[str]:
