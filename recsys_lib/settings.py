@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from datetime import date
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from recsys_lib.errors import SettingsError
 
@@ -89,6 +90,12 @@ class HttpSettings(Section):
     retries: int = Field(8, ge=0, description="of one request, on 429, 5xx and lost connections")
     max_wait_seconds: float = Field(60.0, gt=0, description="longest pause before a retry")
     timeout_seconds: float = Field(30.0, gt=0)
+
+    @field_validator("start", mode="before")
+    @classmethod
+    def _text(cls, value: Any) -> Any:
+        """YAML reads 2024-01-01 as a date."""
+        return value.isoformat() if isinstance(value, date) else value
 
 
 class JdbcSettings(Section):
