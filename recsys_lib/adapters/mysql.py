@@ -93,10 +93,12 @@ class Mysql:
         fits = rows.where(f"length(id) <= {LONGEST}")
         writer = fits.write.format("jdbc").mode("append").options(**self._options())
         writer.option("dbtable", quoted(beside)).save()
-        later = f"VALUES({quoted(newer)}) >= COALESCE({quoted(newer)}, VALUES({quoted(newer)}))"
+        # By the table's name, because both tables have these columns.
+        old = {name: f"{quoted(table)}.{quoted(name)}" for name in rows.columns}
+        later = f"VALUES({quoted(newer)}) >= COALESCE({old[newer]}, VALUES({quoted(newer)}))"
         # The column that is compared comes last: MySQL assigns from left to right.
         order = [*(name for name in rows.columns if name not in ("id", newer)), newer]
-        sets = [f"{quoted(n)} = IF({later}, VALUES({quoted(n)}), {quoted(n)})" for n in order]
+        sets = [f"{old[n]} = IF({later}, VALUES({quoted(n)}), {old[n]})" for n in order]
         self.run(
             f"INSERT INTO {quoted(table)} ({names}) SELECT {names} FROM {quoted(beside)} "
             f"ON DUPLICATE KEY UPDATE {', '.join(sets)}"
