@@ -37,10 +37,10 @@ PACKAGES_DONE := $(DONE)/packages-$(call hash,echo $(EXTRAS); cat setup.py const
 HOROVOD_DONE := $(DONE)/horovod-$(call hash,echo $(DEVICE); grep -E '^(tensorflow|horovod)' constraints.txt)
 SPARK_DONE := $(DONE)/spark-$(call hash,grep -E '^(pyspark|delta_spark)' constraints.txt)
 
-.PHONY: help setup tools demo test check format report ui clean distclean
+.PHONY: help setup tools demo test bench-ingest check format report ui clean distclean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	echo "  e.g. make demo WEEKS=8; make test TESTS=tests/clean; make setup DEVICE=gpu; make ui PORT=8080"
 
 setup: tools $(HOROVOD_DONE) $(SPARK_DONE) ## make .venv with everything in it; only what is not done yet
@@ -110,6 +110,9 @@ check: setup ## style, types, and the arrows between rooms
 
 format: setup ## put style right where that needs no thought
 	@ruff check --fix --quiet . || true; ruff format .
+
+bench-ingest: setup ## rows a second from source to silver against a bare copy; SHORT=1 for a small one
+	@nice -n 5 $(PY) -m tests.benchmarks.bench_ingest $(if $(SHORT),--short) $(ARGS)
 
 report: ## where the demo's results are
 	@ls -1 $(OUT)/*.md $(OUT)/*.html $(OUT)/*.json $(OUT)/*.png $(OUT)/*.log 2>/dev/null || echo "nothing in $(OUT) yet; make demo first"
