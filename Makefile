@@ -39,7 +39,7 @@ HOROVOD_DONE := $(DONE)/horovod-$(call hash,echo $(DEVICE); grep -E '^(tensorflo
 SPARK_DONE := $(DONE)/spark-$(call hash,grep -E '^(pyspark|delta_spark)' constraints.txt)
 CONNECTORS_DONE := $(DONE)/connectors-$(call hash,echo $(SPARK_DONE); cat conf/connectors/pom.xml)
 
-.PHONY: help setup tools demo test test-cluster fuzz bench-collector cluster-up cluster-down check format report ui clean distclean
+.PHONY: help setup tools demo test test-cluster fuzz bench-collector bench-ingest cluster-up cluster-down check format report ui clean distclean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s
@@ -143,6 +143,9 @@ check: setup ## style, types, and the arrows between rooms
 
 format: setup ## put style right where that needs no thought
 	@ruff check --fix --quiet . || true; ruff format .
+
+bench-ingest: setup ## rows a second from source to silver against a bare copy; SHORT=1 for a small one
+	@nice -n 5 $(PY) -m tests.benchmarks.bench_ingest $(if $(SHORT),--short) $(ARGS)
 
 report: ## where the demo's results are
 	@ls -1 $(OUT)/*.md $(OUT)/*.html $(OUT)/*.json $(OUT)/*.png $(OUT)/*.log 2>/dev/null || echo "nothing in $(OUT) yet; make demo first"

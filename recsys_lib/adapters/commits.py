@@ -109,15 +109,17 @@ def moment(value: str | int) -> datetime:
 
     Years that Python cannot write become the first or the last that it can.
     """
-    if isinstance(value, str) and not value[0].isdigit():
-        return LAST if value[0] == "+" else FIRST
-    try:
-        if isinstance(value, int):
-            return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=value)
+    if isinstance(value, str) and value.startswith("+"):
+        return LAST
+    if isinstance(value, str) and value.startswith(("-", "0000")):
+        return FIRST
+    if isinstance(value, str):
         found = datetime.fromisoformat(value)
-    except (OverflowError, ValueError):
-        return LAST if isinstance(value, str) or value > 0 else FIRST
-    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    try:
+        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=value)
+    except OverflowError:
+        return LAST if value > 0 else FIRST
 
 
 def _files_of_version(path: str, increment: Increment) -> list[DataFile]:
