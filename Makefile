@@ -42,8 +42,7 @@ CONNECTORS_DONE := $(DONE)/connectors-$(call hash,echo $(SPARK_DONE); cat conf/c
 .PHONY: help setup tools demo test test-cluster fuzz bench-collector bench-ingest cluster-up cluster-down check format report ui clean distclean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s
-", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	echo "  e.g. make demo WEEKS=8; make test TESTS=tests/clean; make setup DEVICE=gpu; make ui PORT=8080"
 
 setup: tools $(HOROVOD_DONE) $(SPARK_DONE) $(CONNECTORS_DONE) ## make .venv with everything in it; only what is not done yet
