@@ -21,10 +21,8 @@ OPEN = ("--set=collector.rate=1000000", "--set=collector.burst=1000000")
 def topics(kafka: str) -> tuple[str, str, str]:
     """Two new topics, and the setting that names them."""
     events, rejected = (f"{name}-{uuid.uuid4().hex[:8]}" for name in ("events", "rejected"))
-    made = AdminClient({"bootstrap.servers": kafka}).create_topics(
-        [NewTopic(name, 2, 1) for name in (events, rejected)]
-    )
-    for done in made.values():
+    admin = AdminClient({"bootstrap.servers": kafka})
+    for done in admin.create_topics([NewTopic(n, 2, 1) for n in (events, rejected)]).values():
         done.result(30)
     said = {"servers": kafka, "topic": events, "rejected_topic": rejected}
     return events, rejected, f"--set=collector.kafka={json.dumps(said)}"

@@ -34,6 +34,7 @@ FORMATS = {
     "pq": "parquet",
 }
 LONGEST_HEADER = 1 << 20
+MOST_COLUMNS = 1 << 18  # room for each is set aside, a few MB a task
 # No field of anybody's log is called so, whatever it holds.
 TORN = "\ue000corrupt"
 PACKED = ("gz", "bz2", "zst")
@@ -126,6 +127,8 @@ def read_csv(spark: SparkSession, fs: AbstractFileSystem, files: list[str]) -> D
         fields = [T.StructField(name, T.StringType()) for name in (*names, CORRUPT)]
         reader = spark.read.schema(T.StructType(fields)).option("header", True)
         reader = reader.option("sep", separator).option("mode", "PERMISSIVE")
+        # Spark's bound, 20480, would be an error of the file and not of the line.
+        reader = reader.option("maxColumns", MOST_COLUMNS)
         # Only a reader that looks at every column notices a line with too many or too few.
         reader = reader.option("columnPruning", False).option("escape", '"')
         reader = reader.option("columnNameOfCorruptRecord", CORRUPT)
@@ -184,7 +187,7 @@ def _read_json(spark: SparkSession, _: AbstractFileSystem, files: list[str]) -> 
 def _column_names(rows: DataFrame, names: dict[str, str]) -> dict[str, str]:
     """A name for each column that tables can bear: of those that differ by case alone the one that
     most lines use keeps it, the others have underscores at their end."""
-    plain = {place: name.replace("`", "'") or "_" for place, name in names.items()}
+    plain = {place: name.replace("`", "'") for place, name in names.items()}
     lowered = [name.lower() for name in (*plain.values(), CORRUPT)]
     order = list(plain)
     if len(set(lowered)) < len(lowered):

