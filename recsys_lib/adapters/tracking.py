@@ -115,6 +115,15 @@ class Tracking:
         found = self.client.search_model_versions(f"name = '{self.name}'", max_results=10_000)
         return sorted((noun(version) for version in found), key=lambda v: v.version)
 
+    def version(self, number: int) -> ModelVersion:
+        """The version of this number. Raises TrackingError with those there are."""
+        versions = self.versions()
+        found = next((v for v in versions if v.version == number), None)
+        if found is None:
+            have = ", ".join(str(v.version) for v in versions) or "none"
+            raise TrackingError(f"{self.name} must have a version {number}, got {have}")
+        return found
+
     def log_seconds(self, version: ModelVersion, seconds: Mapping[str, float]) -> None:
         """Wall time by stage of the window that made the version."""
         if version.run_id is not None:

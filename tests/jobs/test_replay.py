@@ -112,6 +112,17 @@ def test_terminal_shows_the_table_and_where_things_are(finished: Finished) -> No
     assert finished.ended.err.strip() == ""
 
 
+def test_a_version_comes_out_again_from_its_pinned_data(finished: Finished) -> None:
+    before = tables.versions(finished.out)
+    ended = run(
+        "reproduce", "--out", finished.out, "--version", 2, log=finished.out.parent / "reproduce"
+    )
+    assert ended.code == 0, ended.said
+    assert "largest difference" in ended.out
+    assert tables.versions(finished.out) == before
+    assert len(tables.model_versions(finished.out)) == 2
+
+
 def test_same_command_again_changes_no_table_and_ends_soon(finished: Finished) -> None:
     before = (tables.versions(finished.out), tables.counts(finished.out))
     report = tables.report(finished.out)
