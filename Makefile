@@ -36,14 +36,15 @@ VENV_DONE := $(DONE)/venv-$(call hash,echo "$(CURDIR)")
 PACKAGES_DONE := $(DONE)/packages-$(call hash,echo $(EXTRAS); cat setup.py constraints.txt)
 HOROVOD_DONE := $(DONE)/horovod-$(call hash,echo $(DEVICE); grep -E '^(tensorflow|horovod)' constraints.txt)
 SPARK_DONE := $(DONE)/spark-$(call hash,grep -E '^(pyspark|delta_spark)' constraints.txt)
+CONNECTORS_DONE := $(DONE)/connectors-$(call hash,echo $(SPARK_DONE); cat conf/connectors/pom.xml)
 
-.PHONY: help setup tools demo test bench-ingest check format report ui clean distclean
+.PHONY: help setup tools demo test test-cluster cluster-up cluster-down bench-ingest check format report ui clean distclean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	echo "  e.g. make demo WEEKS=8; make test TESTS=tests/clean; make setup DEVICE=gpu; make ui PORT=8080"
 
-setup: tools $(HOROVOD_DONE) $(SPARK_DONE) ## make .venv with everything in it; only what is not done yet
+setup: tools $(HOROVOD_DONE) $(SPARK_DONE) $(CONNECTORS_DONE) ## make .venv with everything in it; only what is not done yet
 
 # All before the first download: what is missing is told in one line, at once.
 tools:
@@ -92,6 +93,21 @@ $(SPARK_DONE): | $(PACKAGES_DONE)
 	$(PY) -m recsys_lib.adapters.jars --ivy build/ivy
 	rm -f $(DONE)/spark-* && touch $@
 
+# Kafka and MySQL need more than Spark has. All else works without, so a machine that lacks Maven
+# is told so and not stopped.
+$(CONNECTORS_DONE): | $(SPARK_DONE)
+	@mkdir -p $(LOGS)
+	if ! command -v mvn >/dev/null; then
+	  echo "without Kafka and MySQL: Maven is missing (Debian, Ubuntu: apt install maven; then make setup)"
+	  exit 0
+	fi
+	echo "bringing the jars of Kafka and MySQL to Spark ..."
+	mvn -q -B -f conf/connectors/pom.xml dependency:copy-dependencies \
+	  -DoutputDirectory=$(SPARK_HOME)/jars >$(LOGS)/connectors.log 2>&1 || {
+	  grep -m 3 ERROR $(LOGS)/connectors.log >&2
+	  echo "error: Maven did not bring the jars; all it said is in $(LOGS)/connectors.log" >&2; exit 1; }
+	rm -f $(DONE)/connectors-* && touch $@
+
 demo: setup ## WEEKS=4 weeks of a real shop: land, clean, learn, judge, recommend; results in OUT=build/demo
 	@spark-submit jobs/replay.py --config conf/local.yaml \
 	  --mapping conf/mappings/complete_journey.yaml \
@@ -100,6 +116,15 @@ demo: setup ## WEEKS=4 weeks of a real shop: land, clean, learn, judge, recommen
 
 test: setup ## all tests, or those of TESTS=tests/clean
 	@$(PY) -m pytest $(TESTS) $(ARGS)
+
+test-cluster: setup ## tests on real HDFS, Kafka and MariaDB, which it starts and stops; no Docker
+	@$(PY) -m pytest tests/cluster -m cluster $(ARGS)
+
+cluster-up: setup ## start HDFS, Kafka and MariaDB on free ports, and say where they are
+	@$(PY) -m tests.cluster up
+
+cluster-down: ## end them and remove their data
+	@$(PY) -m tests.cluster down
 
 check: setup ## style, types, and the arrows between rooms
 	@echo "ruff"; ruff check --quiet .; ruff format --check --quiet . || { echo "make format puts this right" >&2; ruff format --check .; }

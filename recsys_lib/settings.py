@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from datetime import date
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from recsys_lib.errors import SettingsError
 
@@ -93,6 +94,12 @@ class HttpSettings(Section):
     retries: int = Field(8, ge=0, description="of one request, on 429, 5xx and lost connections")
     max_wait_seconds: float = Field(60.0, gt=0, description="longest pause before a retry")
     timeout_seconds: float = Field(30.0, gt=0)
+
+    @field_validator("start", mode="before")
+    @classmethod
+    def _text(cls, value: Any) -> Any:
+        """YAML reads 2024-01-01 as a date."""
+        return value.isoformat() if isinstance(value, date) else value
 
 
 class JdbcSettings(Section):
@@ -250,6 +257,12 @@ class RecommendSettings(Section):
     batch_rows: int = Field(512, ge=1)
 
 
+class WriteBackSettings(Section):
+    """Tables in MySQL (see `jobs/write_back.py`); where it is, the section jdbc says."""
+
+    prefix: str = Field("alluvium_", pattern=r"^\w*$", description="beginning of table names")
+
+
 class TrackingSettings(Section):
     """MLflow. Null: SQLite store and local artefacts in `run.out`."""
 
@@ -276,6 +289,7 @@ class Settings(Section):
     evaluate: EvaluateSettings = EvaluateSettings()
     gate: GateSettings = GateSettings()
     recommend: RecommendSettings = RecommendSettings()
+    write_back: WriteBackSettings = WriteBackSettings()
     tracking: TrackingSettings = TrackingSettings()
 
 

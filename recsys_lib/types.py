@@ -10,10 +10,12 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 # What every live source makes of its records. payload: JSON text, or whatever came; origin: topic,
-# file, request or table; partition and offset: Kafka's; problem: the rule by which the source
-# itself turns the record away, null for a good one; detail: what was wrong, in words.
+# file, request or table; partition and offset: Kafka's; typed: false where all values are text
+# because the format knows nothing else (CSV); problem: the rule by which the source itself turns
+# the record away, null for a good one; detail: what was wrong, in words.
 RAW_RECORD = (
-    "payload string, origin string, `partition` int, `offset` bigint, problem string, detail string"
+    "payload string, origin string, `partition` int, `offset` bigint, typed boolean, "
+    "problem string, detail string"
 )
 
 Form = Literal["dense", "pruned", "shrunk", "int8"]

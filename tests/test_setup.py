@@ -10,7 +10,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-NEEDED = ("Makefile", "setup.py", "constraints.txt", "conf/spark/java-home.sh")
+NEEDED = (
+    "Makefile",
+    "setup.py",
+    "constraints.txt",
+    "conf/spark/java-home.sh",
+    "conf/connectors/pom.xml",
+)
 
 
 def make(folder: Path, *arguments: str, path: str = os.environ["PATH"]) -> str:
@@ -40,7 +46,7 @@ def bare(tmp_path: Path) -> Path:
 def test_help_explains_every_target() -> None:
     said = make(ROOT, "help")
     [targets] = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    explained = set(re.findall(r"^ *make (\w+) ", said, re.MULTILINE))
+    explained = set(re.findall(r"^ *make ([\w-]+) ", said, re.MULTILINE))
     assert explained == set(targets.split()) - {"tools"}
 
 
@@ -77,7 +83,10 @@ def test_java_of_an_unfit_version_is_passed_over(tmp_path: Path) -> None:
     java.parent.mkdir()
     java.write_text("#!/bin/sh\necho 'openjdk version \"11.0.2\"' >&2\n")
     java.chmod(0o755)
-    script = [shutil.which("bash") or "bash", str(ROOT / "conf/spark/java-home.sh")]
+    script = [
+        shutil.which("bash") or "bash",
+        str(ROOT / "conf/spark/java-home.sh"),
+    ]
     env = {**os.environ, "JAVA_HOME": str(tmp_path)}
     found = subprocess.run(script, env=env, stdout=subprocess.PIPE, text=True, check=False).stdout
     assert str(tmp_path) not in found

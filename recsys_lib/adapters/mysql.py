@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from recsys_lib.settings import JdbcSettings
 DRIVER = "org.mariadb.jdbc.Driver"
 # java.sql.Types: DATE, TIME, TIMESTAMP, the last two also with zone
 TEMPORAL = (91, 92, 93, 2013, 2014)
+LONGEST = 255  # characters of an id that is a key
 NUMERIC = (-7, -6, -5, 2, 3, 4, 5, 6, 7, 8)
 
 
@@ -74,10 +76,39 @@ class Mysql:
         """The rows of a query, read by the executors."""
         return self.spark.read.format("jdbc").options(**self._options()).option("query", sql).load()
 
-    def overwrite(self, table: str, rows: DataFrame, types: str) -> None:
-        """Replace a table; `types` as in CREATE TABLE, where Spark's are wrong."""
-        writer = rows.write.format("jdbc").mode("overwrite").options(**self._options())
-        writer.option("dbtable", quoted(table)).option("createTableColumnTypes", types).save()
+    def merge(self, table: str, rows: DataFrame, columns: str, *, newer: str) -> int:
+        """Insert `rows`, or replace those with the same `id` unless theirs is `newer`; rows merged.
+
+        `columns` as in CREATE TABLE, without `id`. The rows go to a table beside first, which a
+        kill may leave behind; then one statement merges all or nothing. A row whose id is longer
+        than a key may be is left out, with a warning.
+        """
+        beside, names = f"{table}_staging", listed(rows.columns)
+        key = f"`id` VARCHAR({LONGEST}) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL"
+        self.run(
+            f"CREATE TABLE IF NOT EXISTS {quoted(table)} ({key}, {columns}, PRIMARY KEY (`id`))",
+            f"DROP TABLE IF EXISTS {quoted(beside)}",
+            f"CREATE TABLE {quoted(beside)} ({key}, {columns})",
+        )
+        fits = rows.where(f"length(id) <= {LONGEST}")
+        writer = fits.write.format("jdbc").mode("append").options(**self._options())
+        writer.option("dbtable", quoted(beside)).save()
+        # By the table's name, because both tables have these columns.
+        old = {name: f"{quoted(table)}.{quoted(name)}" for name in rows.columns}
+        later = f"VALUES({quoted(newer)}) >= COALESCE({old[newer]}, VALUES({quoted(newer)}))"
+        # The column that is compared comes last: MySQL assigns from left to right.
+        order = [*(name for name in rows.columns if name not in ("id", newer)), newer]
+        sets = [f"{old[n]} = IF({later}, VALUES({quoted(n)}), {old[n]})" for n in order]
+        self.run(
+            f"INSERT INTO {quoted(table)} ({names}) SELECT {names} FROM {quoted(beside)} "
+            f"ON DUPLICATE KEY UPDATE {', '.join(sets)}"
+        )
+        [[count]] = self.ask(f"SELECT COUNT(DISTINCT `id`) FROM {quoted(beside)}")
+        self.run(f"DROP TABLE {quoted(beside)}")
+        left = rows.where(f"length(id) > {LONGEST}").count()
+        if left:
+            warnings.warn(f"{table}: {left} ids are longer than {LONGEST}", stacklevel=2)
+        return int(str(count))
 
     def _options(self) -> dict[str, str]:
         return {

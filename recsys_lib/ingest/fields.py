@@ -15,6 +15,7 @@ from recsys_lib.tables import Lake
 TABLE = "fields"
 SCHEMA = "source string, name string, kind string, place int"
 COLUMN_NAME = re.compile(r"[^\W\d]\w{0,127}")
+ANY = "any"
 TYPES = {"number": "double", "boolean": "boolean"}
 
 
@@ -38,13 +39,14 @@ def news(
 ) -> list[Field]:
     """Fields of this micro-batch that `source` has not had before; never more than `limit` in all.
 
-    Where the first records of a field disagree on its kind, the kind that most of them have counts.
+    Where the first records of a field disagree on its kind, the kind that most of them have counts;
+    where none of them says, it is ANY for good.
     """
     known = list(known)
     mine = {field.name for field in known if field.source == source}
-    names = sorted(found.kinds.keys() - mine)[: max(0, limit - len(mine))]
-    disputed = [name for name in names if found.kinds[name] is None]
-    kinds = {**found.kinds, **_majority(opened, disputed)}
+    names = sorted(found.names - mine)[: max(0, limit - len(mine))]
+    disputed = [name for name in names if found.kinds.get(name, ANY) is None]
+    kinds = {**dict.fromkeys(names, ANY), **found.kinds, **_majority(opened, disputed)}
     return [
         Field(source, name, str(kinds[name]), len(known) + number)
         for number, name in enumerate(names)
@@ -57,12 +59,18 @@ def changed(known: Iterable[Field], source: str, found: Survey) -> Column:
     Only fields that the survey saw differ are looked at, so as a rule this costs nothing.
     """
     told: list[Column] = []
+    typed = F.coalesce("typed", F.lit(True))
     for field in known:
-        seen = found.kinds.get(field.name, field.kind)
-        if field.source == source and seen != field.kind:
-            now = kind(values(F.col("record"))[field.name])
-            text = F.concat(F.lit(f"{field.name}: {field.kind} before, "), now, F.lit(" now"))
-            told = [*told, F.when(now != field.kind, text)]
+        if field.source != source or field.kind == ANY:
+            continue
+        it = values(F.col("record"))[field.name]
+        now = kind(it)
+        text = F.concat(F.lit(f"{field.name}: {field.kind} before, "), now, F.lit(" now"))
+        if found.kinds.get(field.name, field.kind) != field.kind:
+            told = [*told, F.when(typed & (now != field.kind), text)]
+        if field.name in found.untyped and field.kind in TYPES:
+            read = F.try_variant_get(it, "$", TYPES[field.kind])
+            told = [*told, F.when(~typed & now.isNotNull() & read.isNull(), text)]
     return F.coalesce(*told) if told else F.lit(None).cast("string")
 
 
@@ -88,7 +96,8 @@ def columns(known: Iterable[Field], source: str, without: frozenset[str]) -> Col
 def _majority(opened: DataFrame, names: list[str]) -> Mapping[str, str]:
     if not names:
         return {}
-    kinds = {name: kind(values(F.col("record"))[name]).alias("kind") for name in names}
+    typed = F.when(F.coalesce("typed", F.lit(True)), F.col("record"))
+    kinds = {name: kind(values(typed)[name]).alias("kind") for name in names}
     listed = [F.struct(F.lit(name).alias("name"), found) for name, found in kinds.items()]
     pairs = opened.select(F.explode(F.array(*listed)).alias("it")).select("it.*")
     counted = pairs.where("kind IS NOT NULL").groupBy("name", "kind").count()

@@ -141,16 +141,16 @@ class Landing:
         wrong: list[str] = []
         for place, text in texts_of(self.mapping).items():
             needed = place in ("user", "item", "type", "id") or place.startswith("time.")
-            names = set(referred([text], found.kinds, self._empty)) if needed and text else set()
-            if names and not names & found.kinds.keys():
+            names = set(referred([text], found.names, self._empty)) if needed and text else set()
+            if names and not names & found.names:
                 wrong = [*wrong, _absent(place, min(names), found)]
         if wrong:
             raise SettingsError(self.mapping.name, wrong)
 
 
 def _absent(place: str, name: str, found: Survey) -> str:
-    has = ", ".join(sorted(found.kinds))
-    near = get_close_matches(name, list(found.kinds), n=1, cutoff=0.4)
+    has = ", ".join(sorted(found.names))
+    near = get_close_matches(name, list(found.names), n=1, cutoff=0.4)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return f"{place}: not one of {found.objects} records has {name!r}; {hint}they have {has}"
 

@@ -21,12 +21,18 @@ KINDS = {"STRING": "text", "BOOLEAN": "boolean", "VOID": "null"}
 class Survey:
     """What one micro-batch holds: rows, those that are objects, and {field: kind}.
 
-    A kind is text, number, boolean, object or array; None where records disagree.
+    A kind is text, number, boolean, object or array; None where records disagree. `untyped` are the
+    fields of records of a format in which all is text.
     """
 
     rows: int
     objects: int
     kinds: dict[str, str | None]
+    untyped: frozenset[str] = frozenset()
+
+    @property
+    def names(self) -> frozenset[str]:
+        return self.untyped | self.kinds.keys()
 
 
 def open_records(raw: DataFrame) -> DataFrame:
@@ -47,12 +53,15 @@ def values(record: Column) -> Column:
 
 def survey(opened: DataFrame) -> Survey:
     """One pass over a micro-batch."""
+    typed, record = F.coalesce("typed", F.lit(True)), F.col("record")
     found = opened.agg(
         F.count(F.lit(1)).alias("rows"),
         F.count("record").alias("objects"),
-        F.schema_of_variant_agg("record").alias("shape"),
+        F.schema_of_variant_agg(F.when(typed, record)).alias("typed"),
+        F.schema_of_variant_agg(F.when(~typed, record)).alias("untyped"),
     ).collect()[0]
-    return Survey(found["rows"], found["objects"], kinds_of(found["shape"]))
+    untyped = frozenset(kinds_of(found["untyped"]))
+    return Survey(found["rows"], found["objects"], kinds_of(found["typed"]), untyped)
 
 
 def kinds_of(shape: str | None) -> dict[str, str | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,9 +17,12 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """Nothing runs yet. What a killed test run left behind is ended first."""
-    made = Cluster(ROOT / "build" / "cluster", "test")
-    made.down()
+    """Nothing runs yet. What killed test runs left behind is ended first."""
+    folder = ROOT / "build" / "cluster"
+    for left in folder.glob("test-*"):
+        if not Path(f"/proc/{left.name.partition('-')[2]}").exists():
+            Cluster(folder, left.name).down()
+    made = Cluster(folder, f"test-{os.getpid()}")
     try:
         yield made
     finally:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
+from jobs import land
 from recsys_lib.adapters.folders import file_system
 from tests.jobs.launch import Ended, Job, run
 
@@ -25,6 +29,19 @@ MAPPING = {
     "value": "price",
     "windows": {"start": "2024-01-01T00:00:00", "days": 7, "history": 4},
 }
+
+
+# Many rows in one pass, unlike in other tests: what is compiled for them is paid back.
+PLAIN: dict[str, Any] = {"small": False, "conf": {"spark.ui.enabled": "false"}}
+
+
+def said(main: Callable[[list[str]], None], args: list[str], secret: str = "") -> str:
+    """What a job prints, with a password in the environment variable SHOP."""
+    out = StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out):
+        patch.setenv("SHOP", secret)
+        main(args)
+    return out.getvalue().strip()
 
 
 @dataclass(frozen=True)
@@ -46,18 +63,19 @@ class Live:
         told: list[object] = ["--source", source, "--mapping", self.folder / "mapping.yaml"]
         return [*told, "--out", self.folder / "out", *said]
 
-    def land(
-        self, source: str, settings: Mapping[str, object], env: Mapping[str, str] | None = None
-    ) -> Ended:
-        """To the end of what is there. Fails where the job does."""
-        args = self.arguments(source, settings)
-        ended = run("land", *args, log=self.folder / "land", small=False, env=env)
+    def land(self, source: str, settings: Mapping[str, object], secret: str = "") -> str:
+        """To the end of what is there, in this session; what the job says."""
+        return said(land.main, list(map(str, self.arguments(source, settings))), secret)
+
+    def land_alone(self, source: str, settings: Mapping[str, object]) -> Ended:
+        """The same in a process of its own. Fails where the job does."""
+        ended = run("land", *self.arguments(source, settings), log=self.folder / "land", **PLAIN)
         assert ended.code == 0, ended.said
         return ended
 
     def job(self, source: str, settings: Mapping[str, object], *more: object) -> Job:
         args = [*self.arguments(source, settings), *more]
-        return Job("land", *args, log=self.folder / "killed", small=False)
+        return Job("land", *args, log=self.folder / "killed", **PLAIN)
 
     def rows(self, table: str, *names: str) -> list[dict[str, Any]]:
         file_system(self.lake)  # delta-rs knows hdfs:// by itself, Python's file systems do not

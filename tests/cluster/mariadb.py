@@ -12,10 +12,11 @@ from tests.cluster.process import ClusterError, Service
 
 PORTS = ["mariadb"]
 DATABASE = USER = PASSWORD = "alluvium"
-SQL = (
-    f"CREATE DATABASE IF NOT EXISTS {DATABASE} CHARACTER SET utf8mb4; "
-    f"CREATE USER IF NOT EXISTS '{USER}'@'%' IDENTIFIED BY '{PASSWORD}'; "
-    f"GRANT ALL ON *.* TO '{USER}'@'%';"
+# By the host's name too, else the server's anonymous user of localhost is taken for ours.
+SQL = f"CREATE DATABASE IF NOT EXISTS {DATABASE} CHARACTER SET utf8mb4; " + "".join(
+    f"CREATE USER IF NOT EXISTS '{USER}'@'{host}' IDENTIFIED BY '{PASSWORD}'; "
+    f"GRANT ALL ON *.* TO '{USER}'@'{host}'; "
+    for host in ("%", "localhost")
 )
 
 

@@ -8,7 +8,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -21,7 +21,8 @@ pytestmark = pytest.mark.cluster
 EVENTS = 200_000
 KILLS = 20
 TOPIC = "events"
-SECONDS = 9.0  # a pass takes about so long, from its first record to the end of its cleaning
+SECONDS = 6.0  # a pass spends about so long on either
+STEPS = ("landing from", "landing from", "cleaning")  # what the job's log says as it begins one
 
 
 @dataclass(frozen=True)
@@ -86,22 +87,24 @@ def test_every_good_event_is_in_silver_once_and_every_bad_one_in_quarantine(
         "kafka.max_offsets_per_batch": 10_000,
     }
     slices = _slices(sent.payloads, KILLS + 1)
-    blows = {KILLS // 3: "kafka", 2 * KILLS // 3: "datanode1"}
-    began, killed, moments = time.monotonic(), 0, []
+    blows = {2 * KILLS // 3: "datanode1", KILLS // 3: "kafka"}  # the last comes first
+    began, killed, sent_slices, moments = time.monotonic(), 0, 0, list[str]()
     while killed < KILLS:
-        for part in [next(slices)] if killed == len(moments) else []:
-            live.send(kafka, TOPIC, part)
+        if killed == sent_slices:
+            live.send(kafka, TOPIC, next(slices))
+            sent_slices += 1
         job = live.job("kafka", settings, "--every", 0.2)
-        moment = rng.uniform(0, SECONDS)
-        blow = blows.get(killed)
-        fall = threading.Thread(target=_restart, args=(cluster, blow, moment / 2))
-        if job.kill_when(_after(live, moment, fall if blow else None)):
-            killed, moments = killed + 1, [*moments, round(moment, 1)]
+        step, moment = rng.choice(STEPS), rng.uniform(0, SECONDS)
+        fall = threading.Thread(target=_restart, args=(cluster, blows.get(killed), moment / 2))
+        if job.kill_when(_after(live, step, moment, fall if killed in blows else None)):
+            moments = [*moments, f"{step.split()[0]} + {moment:.1f} s"]
+            killed += 1
         if fall.ident is not None:
             fall.join()
+            blows.popitem()
     for part in slices:
         live.send(kafka, TOPIC, part)
-    live.land("kafka", {**settings, "kafka.max_offsets_per_batch": 50_000})
+    live.land_alone("kafka", {**settings, "kafka.max_offsets_per_batch": 50_000})
     seconds = time.monotonic() - began
 
     bronze = [(r["partition"], r["offset"]) for r in live.rows("bronze", "partition", "offset")]
@@ -110,11 +113,12 @@ def test_every_good_event_is_in_silver_once_and_every_bad_one_in_quarantine(
     rules = Counter(row["rule"] for row in quarantine)
     with capsys.disabled():
         print(
-            f"\n  seed {seed}: {len(sent.payloads):,} records sent, {killed} kills at {moments} s, "
-            f"broker and DataNode restarted once, {seconds:.0f} s\n"
+            f"\n  seed {seed}: {len(sent.payloads):,} records sent, {killed} kills, broker and "
+            f"DataNode restarted once, {seconds:.0f} s\n  killed at {', '.join(moments)}\n"
             f"  bronze {len(bronze):,}, silver {len(silver):,} of {len(sent.good):,} good "
             f"({sent.late:,} late), quarantine {len(quarantine):,}: {dict(rules)}"
         )
+    assert not blows, "broker and DataNode must have fallen"
     assert len(bronze) == len(set(bronze)) == EVENTS
     assert len(silver) == len(sent.good)
     assert set(silver) == {hashlib.md5(number.encode()).hexdigest() for number in sent.good}
@@ -129,15 +133,17 @@ def _slices(payloads: list[str], count: int) -> Iterator[list[str]]:
         yield payloads[start : start + size]
 
 
-def _after(live: Live, seconds: float, blow: threading.Thread | None) -> object:
-    """True so long after the job said that it lands."""
+def _after(
+    live: Live, step: str, seconds: float, blow: threading.Thread | None
+) -> Callable[[], bool]:
+    """True so long after the job said that it begins `step`."""
     log = live.folder / "out" / "alluvium.log"
     before = log.stat().st_size if log.exists() else 0
     since: list[float] = []
 
     def happens() -> bool:
         if not since:
-            if log.exists() and b"landing from" in log.read_bytes()[before:]:
+            if log.exists() and step.encode() in log.read_bytes()[before:]:
                 since.append(time.monotonic())
                 if blow is not None:
                     blow.start()

@@ -63,13 +63,13 @@ class Job:
         *args: object,
         log: Path,
         small: bool = True,
-        env: Mapping[str, str] | None = None,
+        conf: Mapping[str, str] = CONF,
     ) -> None:
         self.mark = uuid.uuid4().hex
         sets = [f"--set={key}={value}" for key, value in SMALL.items()] if small else []
         command = [
             str(Path(sys.executable).with_name("spark-submit")),
-            *(f"--conf={key}={value}" for key, value in CONF.items()),
+            *(f"--conf={key}={value}" for key, value in conf.items()),
             f"jobs/{name}.py",
             *map(str, args),
             *sets,
@@ -80,7 +80,7 @@ class Job:
             self.process = subprocess.Popen(
                 command,
                 cwd=ROOT,
-                env={**_environment(self.mark), **(env or {})},
+                env=_environment(self.mark),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
@@ -142,10 +142,10 @@ def run(
     log: Path,
     small: bool = True,
     timeout: float = 900,
-    env: Mapping[str, str] | None = None,
+    conf: Mapping[str, str] = CONF,
 ) -> Ended:
     """Run a job to its end. Fails where it leaves a process behind."""
-    job = Job(name, *args, log=log, small=small, env=env)
+    job = Job(name, *args, log=log, small=small, conf=conf)
     ended = job.wait(timeout)
     time.sleep(0.3)
     left = job.processes()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
@@ -21,6 +22,7 @@ def record(
     *,
     partition: Column | None = None,
     offset: Column | None = None,
+    typed: bool = True,
     problem: Column | None = None,
     detail: Column | None = None,
 ) -> list[Column]:
@@ -30,6 +32,7 @@ def record(
         "origin": (origin, "string"),
         "partition": (partition, "int"),
         "offset": (offset, "bigint"),
+        "typed": (F.lit(typed), "boolean"),
         "problem": (problem, "string"),
         "detail": (detail, "string"),
     }
@@ -39,7 +42,7 @@ def record(
     ]
 
 
-def text_record(text: Column, origin: Column, **more: Column) -> list[Column]:
+def text_record(text: Column, origin: Column, **more: Any) -> list[Column]:
     """A record that came as bytes: what is not UTF-8 is unreadable, and kept as far as it is."""
     strange = ~F.is_valid_utf8(text)
     return record(

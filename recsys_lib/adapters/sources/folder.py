@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import reduce
+from typing import Any
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
@@ -69,39 +70,57 @@ def read_files(spark: SparkSession, paths: Iterable[str]) -> DataFrame:
     faults: dict[str, str] = {}
     parts: list[DataFrame] = []
     for path in paths:
-        found = extension(path)
-        if found in FORMATS:
-            kinds[FORMATS[found]].append(path)
-        elif found not in UNFINISHED:
+        ending = extension(path)
+        if ending in FORMATS:
+            kinds[FORMATS[ending]].append(path)
+        elif ending not in UNFINISHED:
             faults[path] = "not CSV, JSON lines or Parquet, by its name"
     if kinds["json"]:
         parts = [*parts, _lines(spark, kinds["json"])]
-    for kind, read in (("csv", read_csv), ("parquet", read_parquet)):
-        for path in kinds[kind]:
-            try:
-                rows = read(spark, file_system(path)[0], [path])
-            except (SourceError, PySparkException, Py4JJavaError) as error:
-                faults[path] = _fault(error)
-            else:
-                parts = [*parts, _as_json(rows)]
-    bad = [("", path, None, None, "damaged_file", fault) for path, fault in faults.items()]
+    for kind in ("csv", "parquet"):
+        found, wrong = _tables(spark, kind, kinds[kind])
+        parts, faults = [*parts, *found], {**faults, **wrong}
+    bad = [_damaged(path, fault) for path, fault in faults.items()]
     parts = [*parts, spark.createDataFrame(bad, RAW_RECORD)] if bad or not parts else parts
     return reduce(DataFrame.unionByName, parts)
+
+
+def _tables(
+    spark: SparkSession, kind: str, paths: list[str]
+) -> tuple[list[DataFrame], dict[str, str]]:
+    """All at once, which plans a scan for each header and not for each file; one by one where a
+    file has no sound header or footer. {path: fault} of these."""
+    read = {"csv": read_csv, "parquet": read_parquet}[kind]
+    if not paths:
+        return [], {}
+    try:
+        rows = read(spark, file_system(paths[0])[0], paths)
+    except (SourceError, PySparkException, Py4JJavaError) as error:
+        if len(paths) == 1:
+            return [], {paths[0]: _fault(error)}
+        alone = [_tables(spark, kind, [path]) for path in paths]
+        found = [part for parts, _ in alone for part in parts]
+        return found, {path: fault for _, faults in alone for path, fault in faults.items()}
+    return [_as_json(rows, typed=kind != "csv")], {}
 
 
 def read_good_files(spark: SparkSession, paths: Iterable[str]) -> DataFrame:
     """As `read_files`, after each file was read to its end; one that cannot be is a bad record."""
     good: list[str] = []
-    bad: list[tuple[str, str, None, None, str, str]] = []
+    bad: list[tuple[Any, ...]] = []
     for path in paths:
         try:
             read_files(spark, [path]).write.format("noop").mode("overwrite").save()
         except (PySparkException, Py4JJavaError) as error:
-            fault = _fault(error)
-            bad = [*bad, ("", path, None, None, "damaged_file", fault)]
+            bad = [*bad, _damaged(path, _fault(error))]
         else:
             good = [*good, path]
     return read_files(spark, good).unionByName(spark.createDataFrame(bad, RAW_RECORD))
+
+
+def _damaged(path: str, fault: str) -> tuple[Any, ...]:
+    """One record (types.RAW_RECORD) in place of the file: its name, and what is wrong with it."""
+    return (path, path, None, None, None, "damaged_file", fault)
 
 
 def _paths(batch: DataFrame) -> list[str]:
@@ -117,15 +136,15 @@ def _lines(spark: SparkSession, paths: list[str]) -> DataFrame:
     return rows.select(*text_record(text, F.input_file_name()))
 
 
-def _as_json(rows: DataFrame) -> DataFrame:
+def _as_json(rows: DataFrame, *, typed: bool) -> DataFrame:
     corrupt = F.col(CORRUPT) if CORRUPT in rows.columns else F.lit(None).cast("string")
     named = [F.col(f"`{name}`") for name in rows.columns if name != CORRUPT]
     payload = F.make_valid_utf8(F.coalesce(corrupt, F.to_json(F.struct(*named))))
-    broken = {
+    broken: dict[str, Any] = {
         "problem": F.when(corrupt.isNotNull(), "unreadable"),
         "detail": F.when(corrupt.isNotNull(), "the line does not fit the header"),
     }
-    return rows.select(*record(payload, F.input_file_name(), **broken))
+    return rows.select(*record(payload, F.input_file_name(), typed=typed, **broken))
 
 
 def _fault(error: Exception) -> str:

@@ -170,7 +170,7 @@ def http_feed(spark: SparkSession, settings: HttpSettings) -> Feed:
         def schema(self) -> str:
             return "payload string, origin string"
 
-        def streamReader(self, _: Any) -> DataSourceStreamReader:  # noqa: N802
+        def streamReader(self, schema: Any) -> DataSourceStreamReader:  # noqa: ARG002, N802
             return Windows(api)
 
     def stream() -> DataFrame:
