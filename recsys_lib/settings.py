@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from recsys_lib.errors import SettingsError
 
@@ -181,6 +188,10 @@ class FeatureSettings(Section):
 
     max_history: int = Field(2000, ge=1, description="latest events kept for a user")
     count_windows: int = Field(32, ge=1, description="windows of item counts a model looks back on")
+    neighbours: int = Field(32, ge=1, description="neighbours of an item that a model sees")
+    neighbours_kept: int = Field(64, ge=1, description="neighbours of an item that are counted")
+    neighbour_distance: int = Field(10, ge=1, description="positions apart that are still near")
+    neighbour_decay: float = Field(0.98, gt=0, le=1, description="weight of a pair per window")
 
 
 class ModelSettings(Section):
@@ -193,6 +204,8 @@ class ModelSettings(Section):
     copy_size: int = Field(32, ge=4, description="hidden width of the copy head")
     recent_events: int = Field(64, ge=1, description="latest events the Transformer reads")
     copy_items: int = Field(512, ge=1, description="distinct past items the copy head ranks")
+    near_events: int = Field(32, ge=1, description="latest events whose neighbours are looked at")
+    near_items: int = Field(256, ge=1, description="neighbours the near head ranks")
     dropout: float = Field(0.1, ge=0, lt=1)
     id_dropout: float = Field(0.1, ge=0, lt=1)
     decay: float = Field(0.94, gt=0, lt=1, description="weight of a count, per window of age")
@@ -270,6 +283,56 @@ class TrackingSettings(Section):
     experiment: str = "alluvium"
 
 
+Kind = Literal["id", "text", "number", "integer", "boolean", "time", "any"]
+
+
+class CollectorTopics(Section):
+    """Topics that the collector writes to; `conf` is passed to the client (librdkafka)."""
+
+    servers: str = Field(..., description="host:port, several with commas")
+    topic: str = "events"
+    rejected_topic: str = "events-rejected"
+    conf: dict[str, str] = {}
+
+
+class CollectorSettings(Section):
+    """The HTTP service that takes events. `folder` null means `run.out`/collector."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(8081, ge=0, le=65535, description="0: any free one")
+    token_env: str = Field(
+        "ALLUVIUM_COLLECTOR_TOKENS",
+        description="environment variable that holds the Bearer tokens, several with commas",
+    )
+    folder: str | None = Field(None, description="local folder of events/ and rejected/")
+    kafka: CollectorTopics | None = Field(None, description="topics instead of the folder")
+    required: dict[str, Kind] = Field({}, description="fields every event must have")
+    max_body_bytes: int = Field(1_048_576, ge=1)
+    max_batch: int = Field(1000, ge=1, description="events of one request")
+    max_unwritten_bytes: int = Field(
+        134_217_728, ge=1, description="bodies held in memory; beyond it 503"
+    )
+    max_connections: int = Field(1000, ge=1, description="open at once; beyond it 503")
+    read_seconds: float = Field(10.0, gt=0, description="a body must have arrived by then")
+    rate: float = Field(500.0, gt=0, description="events a second of one client address")
+    burst: int = Field(5000, ge=1, description="events a client may send at once")
+    rotate_seconds: float = Field(10.0, gt=0, description="a file is handed over after")
+    rotate_bytes: int = Field(67_108_864, ge=1, description="or when it is this large")
+    origins: tuple[str, ...] = Field((), description="web pages that may send (CORS)")
+    trusted_proxies: tuple[str, ...] = Field((), description="whose X-Forwarded-For is believed")
+
+    @model_validator(mode="after")
+    def _possible(self) -> CollectorSettings:
+        if self.burst < self.max_batch:
+            raise ValueError(
+                f"burst must be at least max_batch ({self.max_batch}), or a full batch never "
+                f"passes; got {self.burst}"
+            )
+        if self.folder is not None and "://" in self.folder:
+            raise ValueError(f"folder must be a local one, got {self.folder}; else set kafka")
+        return self
+
+
 class Settings(Section):
     """All of conf/*.yaml."""
 
@@ -291,6 +354,7 @@ class Settings(Section):
     recommend: RecommendSettings = RecommendSettings()
     write_back: WriteBackSettings = WriteBackSettings()
     tracking: TrackingSettings = TrackingSettings()
+    collector: CollectorSettings = CollectorSettings()
 
 
 S = TypeVar("S", bound=Section)

@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
+FOLDS = 2
+"""Users fall into this many folds by a hash of their id; what is counted over all users for
+training (see `features.neighbours`) leaves out the fold of the user that is learned from."""
+
 # What every live source makes of its records. payload: JSON text, or whatever came; origin: topic,
 # file, request or table; partition and offset: Kafka's; typed: false where all values are text
 # because the format knows nothing else (CSV); problem: the rule by which the source itself turns

@@ -64,7 +64,7 @@ class ModelLaws:
     def test_scoring_leaves_its_inputs_as_they_were(self) -> None:
         bundle, histories = self.bundle(), self.histories()
         arrays = {name: array.copy() for name, array in bundle.arrays.items()}
-        past = {name: value.copy() for name, value in vars(histories).items()}
+        past = {name: np.copy(value) for name, value in vars(histories).items()}
         ModelScorer(bundle).top_k(histories, 3, exclude_seen=True)
         for name, array in arrays.items():
             np.testing.assert_array_equal(bundle.arrays[name], array)

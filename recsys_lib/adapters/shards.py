@@ -16,8 +16,9 @@ from recsys_lib.adapters.folders import file_system
 from recsys_lib.adapters.pins import Pins
 from recsys_lib.errors import LakeError
 from recsys_lib.model.catalog import Catalog
+from recsys_lib.model.neighbours import Neighbours, merged
 from recsys_lib.model.stats import ItemStats, item_stats
-from recsys_lib.types import Increment
+from recsys_lib.types import FOLDS, Increment
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,9 @@ class CatalogReader:
     first_stats: int
     item_attributes: tuple[str, ...]
     user_attributes: tuple[str, ...]
+    planned: int = 0
+    neighbours: int = 32
+    neighbour_decay: float = 1.0
 
     def __call__(self) -> Catalog:
         words = self._table("vocabulary", pc.field("window") < self.before)
@@ -78,7 +82,8 @@ class CatalogReader:
             sizes=tuple(_size(words, kinds, f"item.{name}") for name in self.item_attributes),
             profile=tuple(_size(words, kinds, f"user.{name}") for name in self.user_attributes),
             types=_names(words.filter(pa.array(kinds == "type"))),
-            stats=self._stats(count),
+            stats=self._planned(self._stats(count), ids),
+            neighbours=self._neighbours(count),
         )
 
     def item_ids(self) -> pa.ChunkedArray:
@@ -120,8 +125,54 @@ class CatalogReader:
             last=self.before,
         )
 
-    def _table(self, name: str, where: pc.Expression) -> pa.Table:
-        return dataset(f"{self.root}/{name}", self.tables.get(name)).to_table(filter=where)
+    def _planned(self, stats: ItemStats, ids: np.ndarray) -> ItemStats:
+        """Statistics with the plans of their own windows, which are known when these begin."""
+        if not self.planned:
+            return stats
+        values = np.zeros((*stats.values.shape[:2], self.planned), np.float32)
+        if "plans" in self.tables:
+            window = pc.field("window")
+            rows = self._table("plans", (window >= stats.first) & (window <= self.before))
+            index = pc.index_in(rows.column("item"), pa.array(ids[1:], pa.string()))
+            rows = rows.append_column("index", index).filter(index.is_valid())
+            place = rows.column("window").to_numpy() - stats.first
+            flat = rows.column("values").combine_chunks().flatten()
+            values[place, rows.column("index").to_numpy() + 1] = np.asarray(
+                flat, np.float32
+            ).reshape(-1, self.planned)
+        return ItemStats(stats.first, np.concatenate([stats.values, values], 2))
+
+    def _neighbours(self, items: int) -> Neighbours | None:
+        if "neighbours" not in self.tables:
+            return None
+        known = pc.field("item") <= items
+        columns = ["item", "fold", "near", "mass", "window"]
+        rows = self._table("neighbours", known, columns)
+        near = rows.column("near").combine_chunks()
+        pairs = near.flatten()
+        age = self.before - 1 - rows.column("window").to_numpy()
+        aged = np.power(self.neighbour_decay, age)
+        lengths = near.value_lengths().to_numpy(zero_copy_only=False)
+        return merged(
+            item=np.repeat(rows.column("item").to_numpy(), lengths),
+            fold=np.repeat(rows.column("fold").to_numpy(), lengths),
+            other=pairs.field("item").to_numpy(),
+            weight=pairs.field("weight").to_numpy() * np.repeat(aged, lengths),
+            mass=_mass(rows, aged, items),
+            kept=self.neighbours,
+        )
+
+    def _table(self, name: str, where: pc.Expression, columns: list[str] | None = None) -> pa.Table:
+        rows = dataset(f"{self.root}/{name}", self.tables.get(name))
+        return rows.to_table(columns, filter=where)
+
+
+def _mass(rows: pa.Table, aged: np.ndarray, items: int) -> np.ndarray:
+    """float64 [FOLDS, items + 1]: what all pairs of an item weigh, by fold."""
+    out = np.zeros((FOLDS, items + 1))
+    place = rows.column("fold").to_numpy(), rows.column("item").to_numpy()
+    out[place] = rows.column("mass").to_numpy() * aged
+    return out
 
 
 def dataset(path: str, version: int | None) -> ds.Dataset:

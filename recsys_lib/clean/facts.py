@@ -5,14 +5,17 @@ Helper columns start with an underscore and never reach a table.
 
 from __future__ import annotations
 
+from typing import Any
+
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from recsys_lib.clean.statistics import NUMBERS, squeezed, stretched
+from recsys_lib.clean.statistics import FIELDS, NUMBERS, Known, squeezed, stretched
 from recsys_lib.mapping import RETURN, Mapping
 from recsys_lib.settings import CleanSettings, ColumnSettings
 
-FIELDS = ("n", "mean", "sd", "log_mean", "log_sd", "q1", "median", "q3", "low", "high", "last")
+KINDS = {name: "bigint" if name == "n" else "double" for name in FIELDS}
+LAST = "struct<time:timestamp,key:string,x:double>"
 
 
 def numbers(settings: CleanSettings) -> dict[str, ColumnSettings]:
@@ -20,64 +23,68 @@ def numbers(settings: CleanSettings) -> dict[str, ColumnSettings]:
     return {name: getattr(settings, name) for name in NUMBERS}
 
 
-def with_known(rows: DataFrame, known: DataFrame, names: list[str], by_item: bool) -> DataFrame:
-    """`rows` with `_all_<name>` and `_item_<name>`: structs of FIELDS, null where unknown."""
-    whole = known.where("item IS NULL")
-    picked = [
-        F.first(F.when(F.col("name") == n, F.struct(*FIELDS)), ignorenulls=True).alias(f"_all_{n}")
-        for n in names
-    ]
-    joined = rows.crossJoin(F.broadcast(whole.agg(*picked)))
+def with_known(rows: DataFrame, known: Known | None, names: list[str], by_item: bool) -> DataFrame:
+    """`rows` with `_all_<name>`, and if asked `_item_<name>` and `_last_<name>` of the item.
+
+    The first two are structs of FIELDS, the last is (time, key, x); all null where unknown.
+    """
+    whole = {} if known is None else known.whole
+    rows = rows.withColumns({f"_all_{name}": _literal(whole.get(name)) for name in names})
     if not by_item:
-        return joined
-    one = known.where("item IS NOT NULL").groupBy("item")
-    of_item = [picked_of.alias(f"_item_{n}") for picked_of, n in zip(picked, names, strict=True)]
-    return joined.join(one.agg(*of_item), "item", "left")
+        return rows
+    if known is None or known.items is None:
+        none = {f"_item_{name}": _literal(None) for name in names}
+        return rows.withColumns({**none, **{f"_last_{n}": F.lit(None).cast(LAST) for n in names}})
+    picked = [
+        F.first(F.when(F.col("name") == name, it), ignorenulls=True).alias(f"_{kind}_{name}")
+        for name in names
+        for kind, it in (("item", F.struct(*FIELDS)), ("last", F.col("last")))
+    ]
+    return rows.join(known.items.groupBy("item").agg(*picked), "item", "left")
 
 
-def statistic(name: str, settings: ColumnSettings, *, otherwise_all: bool) -> Column:
+def statistic(name: str, settings: ColumnSettings) -> Column:
     """The struct that counts for a row: its item's where it has enough values behind it."""
+    whole = _enough(F.col(f"_all_{name}"), settings)
     if settings.by == "all":
-        return _enough(F.col(f"_all_{name}"), settings)
-    mine = _enough(F.col(f"_item_{name}"), settings)
-    return F.coalesce(mine, _enough(F.col(f"_all_{name}"), settings)) if otherwise_all else mine
+        return whole
+    return F.coalesce(_enough(F.col(f"_item_{name}"), settings), whole)
 
 
-def with_fences(rows: DataFrame, known: DataFrame | None, settings: CleanSettings) -> DataFrame:
+def with_fences(rows: DataFrame, known: Known | None, settings: CleanSettings) -> DataFrame:
     """`_low_<name>` and `_high_<name>` for every column whose outliers are looked for."""
     judged = {n: s for n, s in numbers(settings).items() if s.outlier != "off"}
-    if not judged:
-        return rows
-    none = F.lit(None).cast("double")
-    if known is None:
-        return rows.withColumns({f"_{side}_{n}": none for n in judged for side in ("low", "high")})
-    by_item = any(s.by == "item" for s in judged.values())
-    joined = with_known(rows, known, list(judged), by_item)
-    fences: dict[str, Column] = {}
+    items = None if known is None else known.items
+    of_all: dict[str, Column] = {}
+    of_item: dict[str, Column] = {}
     for name, chosen in judged.items():
-        low, high = _fences(statistic(name, chosen, otherwise_all=False), chosen)
-        fences = {**fences, f"_low_{name}": low, f"_high_{name}": high}
-    return (
-        joined.withColumns(fences)
-        .select("*")
-        .drop(*(f"_{scope}_{n}" for n in judged for scope in ("all", "item")))
-    )
+        if chosen.by == "item" and items is not None:
+            mine = F.when(F.col("name") == name, F.struct(*FIELDS))
+            low, high = (F.first(x, ignorenulls=True) for x in _fences(mine, chosen))
+            of_item = {**of_item, f"_low_{name}": low, f"_high_{name}": high}
+        else:
+            told = None if known is None or chosen.by == "item" else known.whole.get(name)
+            low, high = _fences(_literal(told), chosen)
+            of_all = {**of_all, f"_low_{name}": low, f"_high_{name}": high}
+    rows = rows.withColumns(of_all) if of_all else rows
+    if items is None or not of_item:
+        return rows
+    # Item by item, not row by row: these are long expressions.
+    found = items.groupBy("item").agg(*(it.alias(name) for name, it in of_item.items()))
+    return rows.join(found, "item", "left")
 
 
-def with_user_events(rows: DataFrame, landed: DataFrame | None, per: str) -> DataFrame:
+def with_user_events(rows: DataFrame, landed: DataFrame, per: str) -> DataFrame:
     """`_user_events`: how many different events the user has in the row's window or hour.
 
-    `landed` are the bronze rows of these windows up to now, `rows` among them, so that what a
-    user did counts whole however it was cut into increments, quarantined or not.
+    `landed` are the bronze rows of these windows up to now, so that what a user did counts whole
+    however it was cut into increments, quarantined or not. `rows` may be parsed anew.
     """
-    if landed is None:
-        landed = rows
-    period = _period(per)
-    counted = (
-        landed.where("user IS NOT NULL")
-        .groupBy("user", period.alias("_period"))
-        .agg(F.count_distinct("key").alias("_user_events"))
-    )
+    period = _period(per).alias("_period")
+    columns = ("user", "time", "window", "key")
+    every = landed.select(*columns).unionByName(rows.select(*columns))
+    users = every.where("user IS NOT NULL").groupBy("user", period)
+    counted = users.agg(F.count_distinct("key").alias("_user_events"))
     return rows.withColumn("_period", period).join(counted, ["user", "_period"], "left")
 
 
@@ -107,12 +114,19 @@ def with_sales(
     return marked.withColumn("_sold", F.coalesce("_sold", F.lit(False)))
 
 
+def _literal(told: dict[str, Any] | None) -> Column:
+    if told is None:
+        return F.lit(None).cast(f"struct<{','.join(f'{n}:{kind}' for n, kind in KINDS.items())}>")
+    return F.struct(*(F.lit(told[n]).cast(kind).alias(n) for n, kind in KINDS.items()))
+
+
 def _enough(it: Column, settings: ColumnSettings) -> Column:
     return F.when(it["n"] >= settings.min_count, it)
 
 
 def _fences(it: Column, settings: ColumnSettings) -> tuple[Column, Column]:
-    """Null where all values are alike: then nothing is known of their spread."""
+    """Null where too little is known, or all values are alike: nothing tells their spread."""
+    it = _enough(it, settings)
     bend = squeezed if settings.log else (lambda x: x)
     if settings.outlier == "box":  # Tukey, Exploratory Data Analysis, 1977
         q1, q3 = bend(it["q1"]), bend(it["q3"])

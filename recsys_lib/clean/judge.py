@@ -7,9 +7,10 @@ from pyspark.sql import functions as F
 
 from recsys_lib.clean.facts import numbers, with_fences, with_sales, with_user_events
 from recsys_lib.clean.near import near_keys
+from recsys_lib.clean.refine import by_item, used
 from recsys_lib.clean.rules import near_duplicate
 from recsys_lib.clean.split import check_rows
-from recsys_lib.clean.statistics import known
+from recsys_lib.clean.statistics import Known, known
 from recsys_lib.mapping import Mapping
 from recsys_lib.settings import CleanSettings
 from recsys_lib.tables import Lake
@@ -22,14 +23,13 @@ def judged(
     fresh: Increment,
     mapping: Mapping,
     settings: CleanSettings,
-    before: int | None = None,
+    before: Known | None,
 ) -> DataFrame:
     """`rows` of bronze with `rule` and `reason` (see `check_rows`).
 
-    `fresh` says which windows they are of, and up to which version of bronze counts; statistics
-    are those of increments before the one that landed `before` (default: `fresh` itself). Silver
-    must be as it was before these rows. What is not set costs nothing: each fact is looked up
-    only for its own rule.
+    `fresh` says which windows they are of, and up to which version of bronze counts; `before` is
+    what was known of numbers. Silver must be as it was before these rows. What is not set costs
+    nothing: each fact is looked up only for its own rule.
     """
     silver = lake.read("silver") if lake.exists("silver") else None
     if settings.max_user_events is not None:
@@ -38,9 +38,7 @@ def judged(
     if mapping.returns is not None:
         rows = with_sales(rows, _recent(silver, fresh, settings), mapping, settings)
     if any(column.outlier != "off" for column in numbers(settings).values()):
-        rows = with_fences(
-            rows, known_before(lake, fresh.to_version if before is None else before), settings
-        )
+        rows = with_fences(rows, before, settings)
     checked = check_rows(rows, mapping, settings)
     if settings.near_seconds:
         near = None if silver is None else _of_windows(silver, fresh, 1)
@@ -48,12 +46,19 @@ def judged(
     return checked
 
 
-def known_before(lake: Lake, landed: int) -> DataFrame | None:
+def looks_around(mapping: Mapping, settings: CleanSettings) -> bool:
+    """Whether judging asks for more than the row itself, so that it is better done once."""
+    outliers = any(column.outlier != "off" for column in numbers(settings).values())
+    bots, near = settings.max_user_events is not None, settings.near_seconds > 0
+    return outliers or bots or near or mapping.returns is not None
+
+
+def known_before(lake: Lake, landed: int, settings: CleanSettings) -> Known | None:
     """What the increments before the one `landed` tell; None before the first."""
-    if not lake.exists("statistics"):
+    if not used(settings) or not lake.exists("statistics"):
         return None
     before = lake.read("statistics").where(F.col("landed") < landed)
-    return None if before.isEmpty() else known(before)
+    return known(before, by_item(settings))
 
 
 def _without_near(

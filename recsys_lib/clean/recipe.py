@@ -7,11 +7,11 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_lib.clean.judge import judged, known_before
+from recsys_lib.clean.judge import judged, known_before, looks_around
 from recsys_lib.clean.late import late
 from recsys_lib.clean.refine import by_item, refined, used
 from recsys_lib.clean.split import repeated_keys, split_checked, suspects
-from recsys_lib.clean.statistics import known, summarised
+from recsys_lib.clean.statistics import Known, known, summarised
 from recsys_lib.errors import LakeError
 from recsys_lib.mapping import Mapping
 from recsys_lib.settings import CleanSettings
@@ -49,7 +49,9 @@ def clean_increment(
 def _write(lake: Lake, fresh: Increment, mapping: Mapping, settings: CleanSettings) -> None:
     landed = fresh.to_version
     stamp = F.lit(landed).cast("bigint")
-    checked = judged(lake, lake.read(fresh), fresh, mapping, settings)
+    told = known_before(lake, landed, settings)
+    checked = judged(lake, lake.read(fresh), fresh, mapping, settings, told)
+    checked = checked.persist() if looks_around(mapping, settings) else checked
     before = accepted(lake, fresh, mapping)
     found = repeated_keys(checked, before, broadcast=fresh.rows <= IN_MEMORY).persist()
     count = found.count()
@@ -64,15 +66,18 @@ def _write(lake: Lake, fresh: Increment, mapping: Mapping, settings: CleanSettin
         aside = split.rejected.withColumns({"landed": stamp, "reingested": none})
         lake.append_once("quarantine", aside.coalesce(files), **once)
         valid = split.valid.withColumns({"late": late(closed_window(lake)), "landed": stamp})
-        valid = with_statistics(lake, valid, landed, settings).coalesce(files)
+        valid = with_statistics(lake, valid, landed, settings, told).coalesce(files)
         lake.append_once("silver", valid, **once)
     finally:
         odd.unpersist()
         found.unpersist()
+        checked.unpersist()
+        if told is not None:
+            told.forget()
 
 
 def with_statistics(
-    lake: Lake, valid: DataFrame, landed: int, settings: CleanSettings
+    lake: Lake, valid: DataFrame, landed: int, settings: CleanSettings, before: Known | None
 ) -> DataFrame:
     """Note what these rows tell of the numbers, and refine them by what was known before."""
     names = used(settings)
@@ -80,8 +85,9 @@ def with_statistics(
         return refined(valid, None, None, settings)
     told = summarised(valid, names, by_item(settings), landed)
     lake.append_once("statistics", told, app=READER, version=landed)
-    own = known(lake.read("statistics").where(F.col("landed") == landed))
-    return refined(valid, known_before(lake, landed), own, settings)
+    mine = lake.read("statistics").where(F.col("landed") == landed)
+    own = known(mine, by_item=False) if before is None else None
+    return refined(valid, before, own, settings)
 
 
 def _counts(lake: Lake, fresh: Increment) -> dict[str, Any]:

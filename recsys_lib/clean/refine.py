@@ -7,16 +7,14 @@ row was refined with.
 
 from __future__ import annotations
 
+from typing import Any
+
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from recsys_lib.clean.facts import numbers, statistic, with_known
-from recsys_lib.clean.statistics import NUMBERS, squeezed
+from recsys_lib.clean.statistics import NUMBERS, Known, bucket, squeezed
 from recsys_lib.settings import CleanSettings, ColumnSettings, CrossSettings, FilledSettings
-
-NONE = "struct<n:bigint,mean:double,sd:double,log_mean:double,log_sd:double,q1:double,"
-NONE += "median:double,q3:double,low:double,high:double,"
-NONE += "last:struct<time:timestamp,key:string,x:double>>"
 
 
 def used(settings: CleanSettings) -> list[str]:
@@ -39,9 +37,9 @@ def by_item(settings: CleanSettings) -> bool:
 
 
 def refined(
-    valid: DataFrame, before: DataFrame | None, own: DataFrame | None, settings: CleanSettings
+    valid: DataFrame, before: Known | None, own: Known | None, settings: CleanSettings
 ) -> DataFrame:
-    """`before` is what was known before these rows (see `statistics.known`), None for the first.
+    """`before` is what was known before these rows (see `statistics.Known`), None for the first.
 
     Then nothing is filled but what the rows themselves surround; for normal forms and crosses,
     which judge nobody, the rows' `own` statistics count.
@@ -55,16 +53,17 @@ def refined(
     silver = valid.columns
     rows = valid
     if filled:
-        rows = _filled(_with(rows, before, names, items), filled, before is None)
+        rows = _filled(with_known(rows, before, names, items), filled)
         silver = [*silver, "filled"]
         rows = rows.select(*(F.col(f"`{c}`") for c in silver))
     if not normal and not settings.crosses:
         return rows
     known = own if before is None else before
-    rows = _with(rows, known, names, items)
+    rows = with_known(rows, known, names, items)
     made = {f"{name}_normal": _normal(name, column) for name, column in normal.items()}
-    cuts, reached = _collected(known)
-    crosses = {f"cross_{n}": _cross(cross, cuts) for n, cross in settings.crosses.items()}
+    whole = {} if known is None else known.whole
+    crosses = {f"cross_{n}": _cross(cross, whole) for n, cross in settings.crosses.items()}
+    reached = max((told["landed"] for told in whole.values()), default=None)
     made = {**made, **crosses, "statistics": F.lit(reached).cast("bigint")}
     return rows.withColumns(made).select(*(F.col(f"`{c}`") for c in (*silver, *made)))
 
@@ -73,20 +72,12 @@ def _fill(column: ColumnSettings) -> str:
     return column.fill if isinstance(column, FilledSettings) else "off"
 
 
-def _with(rows: DataFrame, known: DataFrame | None, names: list[str], items: bool) -> DataFrame:
-    if known is not None:
-        return with_known(rows, known, names, items)
-    none = F.lit(None).cast(NONE)
-    return rows.withColumns({f"_{scope}_{n}": none for n in names for scope in ("all", "item")})
-
-
-def _filled(rows: DataFrame, columns: dict[str, FilledSettings], first: bool) -> DataFrame:
+def _filled(rows: DataFrame, columns: dict[str, FilledSettings]) -> DataFrame:
     values: dict[str, Column] = {}
     for name, column in columns.items():
-        known = statistic(name, column, otherwise_all=True)
+        known = statistic(name, column)
         if column.fill == "interpolate":
-            last = F.lit(None).cast("struct<time:timestamp,key:string,x:double>")
-            value = _between(name, last if first else F.col(f"_item_{name}")["last"])
+            value = _between(name, F.col(f"_last_{name}"))
         else:
             value = known[column.fill]
         values = {**values, name: F.coalesce(F.col(name), value)}
@@ -119,7 +110,7 @@ def _normal(name: str, column: ColumnSettings) -> Column:
     x = NUMBERS[name]()
     if column.normalise == "log":
         return squeezed(x)
-    it = statistic(name, column, otherwise_all=True)
+    it = statistic(name, column)
     if column.normalise == "minmax":
         spread = it["high"] - it["low"]
         return F.when(spread > 0, (x - it["low"]) / spread)
@@ -128,18 +119,9 @@ def _normal(name: str, column: ColumnSettings) -> Column:
     return F.when(it[sd] > 0, (x - it[mean]) / it[sd])
 
 
-def _collected(known: DataFrame | None) -> tuple[dict[str, list[float]], int | None]:
-    """The deciles of all items, three rows at most, and the version that they reach."""
-    if known is None:
-        return {}, None
-    rows = known.where("item IS NULL").select("name", "cuts", "landed").collect()
-    cuts = {row["name"]: sorted({x for x in row["cuts"] if x is not None}) for row in rows}
-    return cuts, max((row["landed"] for row in rows), default=None)
-
-
-def _cross(cross: CrossSettings, cuts: dict[str, list[float]]) -> Column:
+def _cross(cross: CrossSettings, whole: dict[str, dict[str, Any]]) -> Column:
     """1 to `buckets`; 0 where a part is missing."""
-    parts = [_part(name, cuts) for name in cross.of]
+    parts = [_part(name, whole) for name in cross.of]
     some = F.lit(True)
     for part in parts:
         some = some & part.isNotNull()
@@ -147,13 +129,14 @@ def _cross(cross: CrossSettings, cuts: dict[str, list[float]]) -> Column:
     return F.when(some, hashed).otherwise(F.lit(0)).cast("int")
 
 
-def _part(name: str, cuts: dict[str, list[float]]) -> Column:
+def _part(name: str, whole: dict[str, dict[str, Any]]) -> Column:
     if name in NUMBERS:
         x = NUMBERS[name]()
-        over = [F.when(x > F.lit(cut), F.lit(1)).otherwise(F.lit(0)) for cut in cuts.get(name, [])]
+        # By buckets: a decile is known no finer, and equal values belong on one side of it.
+        cuts = sorted(set(whole[name]["cuts"])) if name in whole else []
         place = F.lit(0)
-        for one in over:
-            place = place + one
+        for cut in cuts:
+            place = place + (bucket(x) > bucket(F.lit(cut))).cast("int")
         return F.when(x.isNotNull(), place).cast("string")
     made = {"hour": F.hour("time"), "weekday": F.weekday("time")}
     return made.get(name, F.col(name)).cast("string")

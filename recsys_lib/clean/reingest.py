@@ -26,6 +26,8 @@ from recsys_lib.settings import CleanSettings
 from recsys_lib.tables import Lake, closed_window
 from recsys_lib.types import Increment
 
+# Not the table's own name: these readers never come back for what follows, nothing waits for them.
+LEDGER = "reingest"
 Parse = Callable[[DataFrame], DataFrame]
 """Rows with `payload` -> bronze rows that carry the same payload."""
 
@@ -70,7 +72,7 @@ def reingest(
             **once,
         )
     counts = _counts(lake, chosen, version)
-    lake.mark_read(Increment("quarantine", version, version + 1), reader, counts=counts)
+    lake.ledger.write(Increment(LEDGER, version, version + 1), reader, "read", counts=counts)
     return counts
 
 
@@ -84,7 +86,7 @@ def _reader(chosen: Selection, mapping: Mapping, settings: CleanSettings) -> str
 def _pinned(lake: Lake, chosen: Selection, reader: str) -> tuple[int, int]:
     """The version of quarantine that is read, the same after a crash, and how often this was
     asked before."""
-    rows = lake.ledger.rows("quarantine", reader)
+    rows = lake.ledger.rows(LEDGER, reader)
     number = sum(row["state"] == "read" for row in rows)
     if rows and rows[-1]["state"] == "open":
         return rows[-1]["from_version"], number
@@ -93,7 +95,7 @@ def _pinned(lake: Lake, chosen: Selection, reader: str) -> tuple[int, int]:
         wanted = f"quarantine must hold rows of rule {chosen.reason!r} that are not settled"
         raise SourceError(f"{wanted}, got none; it has {', '.join(there) or 'no row at all'}")
     version = lake.version("quarantine")
-    lake.ledger.write(Increment("quarantine", version, version + 1), reader, "open")
+    lake.ledger.write(Increment(LEDGER, version, version + 1), reader, "open")
     return version, number
 
 
@@ -128,9 +130,9 @@ def _good(lake: Lake, parsed: DataFrame, mapping: Mapping, settings: CleanSettin
     ends = parsed.agg(F.min("window").alias("first"), F.max("window").alias("last")).collect()[0]
     now = lake.version("bronze") + 1
     span = Increment("bronze", 0, now, first_window=ends["first"], last_window=ends["last"])
-    checked = judged(lake, parsed, span, mapping, settings, before=now + 1)
+    before = known_before(lake, now + 1, settings)
+    checked = judged(lake, parsed, span, mapping, settings, before)
     split = split_checked(checked, repeated_keys(checked, accepted(lake, span, mapping)))
-    before = known_before(lake, now + 1)
     return refined(split.valid, before, None, settings)
 
 

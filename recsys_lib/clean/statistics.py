@@ -12,6 +12,8 @@ Moments are merged after Chan, Golub and LeVeque (1979).
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -25,6 +27,21 @@ NUMBERS: dict[str, Callable[[], Column]] = {
     "price": lambda: F.when(F.col("quantity") != 0, F.col("value") / F.col("quantity")),
 }
 GROUP = ("name", "item")
+FIELDS = ("n", "mean", "sd", "log_mean", "log_sd", "q1", "median", "q3", "low", "high")
+
+
+@dataclass(frozen=True)
+class Known:
+    """`whole`: number -> FIELDS, `cuts` (the nine deciles) and `landed`, the increment they reach.
+    `items`: one row a number and item, with FIELDS and `last`, kept until `forget`; None where
+    nobody asked."""
+
+    whole: dict[str, dict[str, Any]]
+    items: DataFrame | None
+
+    def forget(self) -> None:
+        if self.items is not None:
+            self.items.unpersist()
 
 
 def squeezed(x: Column) -> Column:
@@ -95,13 +112,19 @@ def merged(statistics: DataFrame) -> DataFrame:
     )
 
 
-def known(statistics: DataFrame) -> DataFrame:
-    """(name, item, n, mean, sd, log_mean, log_sd, q1, median, q3, low, high, last, cuts, landed).
+def known(statistics: DataFrame, by_item: bool) -> Known | None:
+    """What these increments tell; None where they tell nothing."""
+    cuts = F.array(*(_quantile(tenth / 10) for tenth in range(1, 10))).alias("cuts")
+    rows = _described(statistics.where("item IS NULL"), cuts).collect()  # one a number
+    if not rows:
+        return None
+    items = _described(statistics.where("item IS NOT NULL")).persist() if by_item else None
+    return Known({row["name"]: row.asDict() for row in rows}, items)
 
-    `cuts` are the nine deciles between the lowest and the highest tenth.
-    """
-    it = merged(statistics)
-    cuts = F.array(*(quantile("sketch", "n", tenth / 10) for tenth in range(1, 10)))
+
+def _described(statistics: DataFrame, *more: Column) -> DataFrame:
+    """(name, item, landed, FIELDS, last) and what else is asked for."""
+    it = merged(statistics).withColumn("entries", F.array_sort(F.map_entries("sketch")))
     return it.select(
         *GROUP,
         "landed",
@@ -110,13 +133,11 @@ def known(statistics: DataFrame) -> DataFrame:
         F.sqrt(F.col("m2") / F.col("n")).alias("sd"),
         "log_mean",
         F.sqrt(F.col("log_m2") / F.col("n")).alias("log_sd"),
-        quantile("sketch", "n", 0.25).alias("q1"),
-        quantile("sketch", "n", 0.5).alias("median"),
-        quantile("sketch", "n", 0.75).alias("q3"),
+        *(_quantile(q).alias(n) for n, q in (("q1", 0.25), ("median", 0.5), ("q3", 0.75))),
         "low",
         "high",
         "last",
-        cuts.alias("cuts"),
+        *more,
     )
 
 
@@ -127,9 +148,9 @@ def bucket(x: Column) -> Column:
     return F.when(x == 0, F.lit(0)).otherwise(F.signum(x) * place).cast("int")
 
 
-def quantile(sketch: str, n: str, share: float) -> Column:
-    """The value below which `share` of the `n` numbers lie, as exact as the buckets."""
-    rank = F.greatest(F.lit(1), F.ceil(F.col(n) * F.lit(share)))
+def _quantile(share: float) -> Column:
+    """The value below which `share` of the `n` numbers of `entries` lie, to within a bucket."""
+    rank = F.greatest(F.lit(1), F.ceil(F.col("n") * F.lit(share)))
     start = F.struct(F.lit(0).cast("bigint").alias("seen"), F.lit(None).cast("int").alias("at"))
 
     def step(acc: Column, it: Column) -> Column:
@@ -137,7 +158,7 @@ def quantile(sketch: str, n: str, share: float) -> Column:
         at = F.coalesce(acc["at"], F.when(seen >= rank, it["key"]))
         return F.struct(seen.alias("seen"), at.alias("at"))
 
-    at = F.reduce(F.array_sort(F.map_entries(sketch)), start, step)["at"]
+    at = F.reduce("entries", start, step)["at"]
     power = F.pow(F.lit(GAMMA), F.abs(at) - F.lit(OFFSET))
     return F.when(at == 0, F.lit(0.0)).otherwise(F.signum(at) * power * F.lit(2 / (1 + GAMMA)))
 

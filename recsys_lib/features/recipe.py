@@ -8,7 +8,7 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_lib.features import counts, sequences, vocabulary
+from recsys_lib.features import counts, neighbours, sequences, vocabulary
 from recsys_lib.features.arrivals import Arrivals, arrivals
 from recsys_lib.mapping import Mapping, TableMapping
 from recsys_lib.settings import FeatureSettings
@@ -45,10 +45,22 @@ def prepare_window(
     finally:
         events.unpersist()
     if found["events"]:
+        _write_neighbours(lake, came, window, settings)
         _write_histories(lake, came, window, mapping, settings)
-        found = {**found, **_counts(lake, window)}
+        # The table changes in place: who asks about an earlier window reads this version.
+        version = {"neighbours_version": lake.version("neighbours")}
+        found = {**found, **_counts(lake, window), **version}
     lake.mark_read(came.increment, READER, window=window, counts=found)
     return found
+
+
+def neighbours_before(lake: Lake, window: int) -> int | None:
+    """Version of the table `neighbours` as it was when `window` began; None: nothing was near."""
+    closed = [r for r in lake.ledger.rows("silver", READER) if r["state"] == "read"]
+    known = [r for r in closed if r["window"] < window and "neighbours_version" in r["counts"]]
+    if not known:
+        return None
+    return int(max(known, key=lambda row: row["window"])["counts"]["neighbours_version"])
 
 
 def _write(
@@ -95,6 +107,17 @@ def _write_histories(
             settings.max_history,
         )
     lake.merge_once("histories", rows, on=["user"], **once)
+
+
+def _write_neighbours(lake: Lake, came: Arrivals, window: int, settings: FeatureSettings) -> None:
+    """Without a cache, for the reason given in `_write_histories`."""
+    once: dict[str, Any] = {"app": READER, "version": window}
+    if lake.done("neighbours", **once):
+        return
+    before = _or_empty(lake, "neighbours", neighbours.SCHEMA)
+    fresh = neighbours.pairs(came.events, lake.read("vocabulary"), settings.neighbour_distance)
+    rows = neighbours.neighbours_after(before, fresh, window, settings)
+    lake.merge_once("neighbours", rows, on=["item", "fold"], **once)
 
 
 def _item_features(lake: Lake, words: DataFrame, window: int, mapping: Mapping) -> DataFrame:

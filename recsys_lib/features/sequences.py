@@ -5,12 +5,13 @@ from __future__ import annotations
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from recsys_lib.features.neighbours import fold
 from recsys_lib.features.vocabulary import lookup
 
 ARRAYS = {"items": "int", "types": "int", "at": "float", "values": "float"}
 SCHEMA = (
     "`window` int, user string, items array<int>, types array<int>, at array<float>, "
-    "values array<float>, known int, profile array<int>"
+    "values array<float>, known int, profile array<int>, fold int"
 )
 HISTORIES = (
     "user string, items array<int>, types array<int>, at array<float>, values array<float>, "
@@ -60,6 +61,7 @@ def sequences(
         *arrays,
         known.alias("known"),
         _or_empty("profile", "int").alias("profile"),
+        fold().alias("fold"),
     )
 
 

@@ -3,7 +3,7 @@
 model.json      spec, inputs, lineage, and a hash of every other file
 weights.npz     trainable variables by name
 optimizer.npz   optimiser slots by variable name, and `step`
-items.parquet   index, id, attributes, statistics of the item
+items.parquet   index, id, attributes, statistics and neighbours of the item
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ from numpy.typing import NDArray
 
 from recsys_lib.errors import ModelError
 from recsys_lib.model.catalog import Catalog
+from recsys_lib.model.neighbours import Neighbours
+from recsys_lib.model.ragged import offsets_of, pad_right
 from recsys_lib.model.stats import ItemStats
 
-FORMAT = 1
+FORMAT = 2
 Arrays = dict[str, NDArray[np.float32]]
 
 
@@ -154,8 +156,12 @@ def _items_table(catalog: Catalog) -> pa.Table:
     width = catalog.attributes.shape[1]
     flat = pa.array(catalog.attributes.reshape(-1))
     stats = catalog.stats.values[-1]
+    near = catalog.neighbours or Neighbours.none(catalog.items)
     return pa.table(
         {
+            "near": _listed(near.items[0], near.items[0] > 0),
+            "near_share": _listed(near.share[0], near.items[0] > 0),
+            "near_mass": pa.array(near.mass[0]),
             "index": pa.array(np.arange(catalog.items + 1, dtype=np.int32)),
             "id": pa.array(catalog.ids.tolist(), pa.string()),
             "attributes": pa.FixedSizeListArray.from_arrays(flat, width)
@@ -163,6 +169,28 @@ def _items_table(catalog: Catalog) -> pa.Table:
             else pa.nulls(catalog.items + 1, pa.list_(pa.int32())),
             "stats": pa.FixedSizeListArray.from_arrays(pa.array(stats.reshape(-1)), stats.shape[1]),
         }
+    )
+
+
+def _listed(values: NDArray[Any], real: NDArray[np.bool_]) -> pa.Array:
+    """Rows of a left-aligned padded matrix as lists."""
+    offsets = offsets_of(real.sum(1))
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values[real]))
+
+
+def _padded(table: pa.Table, column: str, kind: type, width: int) -> NDArray[Any]:
+    lists = table.column(column).combine_chunks()
+    offsets = offsets_of(lists.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64))
+    return pad_right(np.asarray(lists.flatten(), kind), offsets, width, 0)
+
+
+def _neighbours(table: pa.Table) -> Neighbours:
+    lengths = table.column("near").combine_chunks().value_lengths()
+    width = max(1, int(np.max(lengths, initial=0)))
+    return Neighbours(
+        _padded(table, "near", np.int32, width)[None],
+        _padded(table, "near_share", np.float32, width)[None],
+        np.asarray(table.column("near_mass"), np.float32)[None],
     )
 
 
@@ -180,6 +208,7 @@ def _catalog(table: pa.Table, text: dict[str, Any]) -> Catalog:
         profile=tuple(text["profile"]),
         types=tuple(text["types"]),
         stats=ItemStats(text["stats_window"], stats.reshape(1, rows, -1)),
+        neighbours=_neighbours(table),
     )
 
 

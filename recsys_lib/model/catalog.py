@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_lib.model.neighbours import Neighbours
 from recsys_lib.model.stats import ItemStats
 
 
@@ -20,6 +21,7 @@ class Catalog:
     profile     vocabulary size of each user attribute, int [P]
     types       event type names by index, types[0] is ""
     stats       item statistics for the windows that will be asked about
+    neighbours  items taken near one another; None: nothing is known
     """
 
     ids: NDArray[np.str_]
@@ -28,6 +30,7 @@ class Catalog:
     profile: tuple[int, ...]
     types: tuple[str, ...]
     stats: ItemStats
+    neighbours: Neighbours | None = None
 
     @property
     def items(self) -> int:

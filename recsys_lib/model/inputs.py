@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_lib.model.histories import Histories
+from recsys_lib.model.neighbours import Neighbours, nearby, nothing_near
 from recsys_lib.model.ragged import offsets_of, pad_left, pad_right, spans
 
 COPY_FEATURES = (
@@ -38,6 +39,15 @@ RECENT_DECAY = 0.7
 
 
 @dataclass(frozen=True)
+class Near:
+    """What is known of neighbours, and how far to look: latest events, items."""
+
+    known: Neighbours
+    events: int
+    limit: int
+
+
+@dataclass(frozen=True)
 class Inputs:
     """Dense tensors of B histories.
 
@@ -45,6 +55,8 @@ class Inputs:
     recent_gaps                 float32 [B, L, 2]  log time from event to decision, and to the next
     copy_items, copy_types      int32 [B, M]  distinct past items, most frequent first, 0 padded
     copy_features               float32 [B, M, len(COPY_FEATURES)]
+    near_items                  int32 [B, C]  items near the latest events, 0 padded
+    near_features               float32 [B, C, len(neighbours.FEATURES)]
     user_features               float32 [B, len(USER_FEATURES)]
     profile                     int32 [B, P]
     """
@@ -55,6 +67,8 @@ class Inputs:
     copy_items: NDArray[np.int32]
     copy_types: NDArray[np.int32]
     copy_features: NDArray[np.float32]
+    near_items: NDArray[np.int32]
+    near_features: NDArray[np.float32]
     user_features: NDArray[np.float32]
     profile: NDArray[np.int32]
 
@@ -62,11 +76,13 @@ class Inputs:
         return dict(vars(self))
 
 
-def inputs(histories: Histories, recent: int, copies: int, decay: float) -> Inputs:
+def inputs(
+    histories: Histories, recent: int, copies: int, decay: float, near: Near | None = None
+) -> Inputs:
     """Dense tensors of these histories, as wide as the longest of them needs (at most the limits).
 
-    `decay` is the weight of a count per window of age. Widths are rounded up to powers of two so
-    that a compiled graph is traced for few shapes.
+    `decay` is the weight of a count per window of age; without `near` no item is near. Widths are
+    rounded up to powers of two so that a compiled graph is traced for few shapes.
     """
     age = _age(histories)
     lengths = np.diff(histories.offsets)
@@ -76,6 +92,9 @@ def inputs(histories: Histories, recent: int, copies: int, decay: float) -> Inpu
     to_next[histories.offsets[1:][lengths > 0] - 1] = 0.0
     gaps = np.stack([np.log1p(age), np.log1p(np.maximum(to_next, 0.0))], axis=1)
     copied = _copies(histories, age, copies, decay)
+    near_items, near_features = nothing_near(len(histories))
+    if near is not None:
+        near_items, near_features = nearby(histories, near.known, near.events, near.limit)
     return Inputs(
         recent_items=pad_left(histories.items, histories.offsets, width, 0),
         recent_types=pad_left(histories.types, histories.offsets, width, 0),
@@ -83,6 +102,8 @@ def inputs(histories: Histories, recent: int, copies: int, decay: float) -> Inpu
         copy_items=copied.items,
         copy_types=copied.types,
         copy_features=copied.features,
+        near_items=near_items,
+        near_features=near_features,
         user_features=copied.user_features,
         profile=histories.profile,
     )

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeAlias
 
 from recsys_lib.model.inputs import COPY_FEATURES, USER_FEATURES
+from recsys_lib.model.neighbours import FEATURES as NEAR_FEATURES
 from recsys_lib.model.stats import FEATURES as STATS
 from recsys_lib.model.tensorflow import keras, tf
 
@@ -39,6 +40,9 @@ class Spec:
     recent_events: int = 64
     dropout: float = 0.1
     id_dropout: float = 0.1
+    stats: int = len(STATS)
+    near_events: int = 32
+    near_items: int = 256
 
     def grown(self, items: int, types: int, attributes: Any, profile: Any) -> Spec:
         """The same network for larger vocabularies."""
@@ -85,14 +89,18 @@ class Network:
         self._dense("user_hidden", context, 2 * d, "relu")
         self._dense("user_out", 2 * d, d, scale=0.1)
         self._dense(
-            "popularity", 2 * d, len(STATS), scale=0.0, bias=[1.0] + [0.0] * (len(STATS) - 1)
+            "popularity", 2 * d, spec.stats, scale=0.0, bias=[1.0] + [0.0] * (spec.stats - 1)
         )
-        self._dense("gate", 2 * d, 1, scale=0.0, bias=[1.5])
-        copied = len(COPY_FEATURES) + len(STATS) + len(USER_FEATURES) + 4 + 8 + 2
+        self._dense("gate", 2 * d, 2, scale=0.0, bias=[1.5, -4.0])
+        copied = len(COPY_FEATURES) + spec.stats + len(USER_FEATURES) + 4 + 8 + 2
         self._dense("copy_item", d, 8)
         self._dense("copy_hidden", copied, spec.copy_size, "relu")
         self._dense("copy_hidden_2", spec.copy_size, spec.copy_size, "relu")
         self._dense("copy_out", spec.copy_size, 1, scale=0.0)
+        near = len(NEAR_FEATURES) + spec.stats + len(USER_FEATURES) + 8 + 2
+        self._dense("near_hidden", near, spec.copy_size, "relu")
+        self._dense("near_hidden_2", spec.copy_size, spec.copy_size, "relu")
+        self._dense("near_out", spec.copy_size, 1, scale=0.0)
         self._dropout = keras.layers.Dropout(spec.dropout, seed=seed)
 
     # -- layers -------------------------------------------------------------------------------
@@ -277,7 +285,34 @@ class Network:
         logits = x["copy_features"][..., 0] + bias[..., 0] + learned
         return tf.where(items > 0, logits, HIDDEN)
 
-    def gate_logit(self, x: Tensors, context: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Log odds [B] that the next item is one of the user's own; never without any."""
-        logit = self._apply("gate", context, training)[:, 0]
-        return tf.where(x["copy_items"][:, 0] > 0, logit, HIDDEN)
+    def near_logits(
+        self,
+        x: Tensors,
+        context: tf.Tensor,
+        pool: tf.Tensor,
+        stats: tf.Tensor,
+        training: bool = False,
+    ) -> tf.Tensor:
+        """Logits float32 [B, C] of items near the user's latest; `stats` [B, C, F].
+
+        Untrained, they rank by the share of co-occurrence, the first feature.
+        """
+        items, size = x["near_items"], self.spec.embedding_size
+        user = self._apply("user_out", context, training)
+        rows = tf.gather(pool, items)
+        match = tf.einsum("bd,bmd->bm", user, rows[..., :size])
+        users = tf.repeat(x["user_features"][:, None], tf.shape(items)[1], axis=1)
+        kinds = tf.gather(self._apply("copy_item", pool[:, :size], training), items)
+        bias = rows[..., size : size + 1]
+        features = [x["near_features"], stats, users, kinds, match[..., None], bias]
+        hidden = self._apply("near_hidden", tf.concat(features, -1), training)
+        hidden = self._apply("near_hidden_2", hidden, training)
+        learned = self._apply("near_out", hidden, training)[..., 0]
+        return tf.where(items > 0, x["near_features"][..., 0] + learned, HIDDEN)
+
+    def gate(self, x: Tensors, context: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Log shares [B, 3] of copying, of what is near, and of everything else."""
+        logit = self._apply("gate", context, training)
+        some = tf.stack([x["copy_items"][:, 0] > 0, x["near_items"][:, 0] > 0], 1)
+        logit = tf.where(some, logit, HIDDEN)
+        return tf.nn.log_softmax(tf.concat([logit, tf.zeros_like(logit[:, :1])], 1))

@@ -52,6 +52,7 @@ def requests(
         at=rows.at[take],
         now=now.astype(np.float32),
         profile=rows.profile[row],
+        fold=None if rows.fold is None else rows.fold[row],
     )
     if task == "next_window":
         asked = np.diff(targets.offsets) > 0
@@ -86,6 +87,7 @@ def select(histories: Histories, chosen: NDArray[np.int64]) -> Histories:
         at=histories.at[take],
         now=histories.now[chosen],
         profile=histories.profile[chosen],
+        fold=None if histories.fold is None else histories.fold[chosen],
     )
 
 
@@ -110,9 +112,11 @@ class _Rows:
         types: NDArray[np.int32],
         at: NDArray[np.float32],
         profile: NDArray[np.int32],
+        fold: NDArray[np.int8] | None = None,
     ) -> None:
         self.offsets, self.new = offsets, new
         self.items, self.types, self.at, self.profile = items, types, at, profile
+        self.fold = fold
 
     @classmethod
     def of(cls, batch: pa.RecordBatch | pa.Table) -> _Rows:
@@ -129,6 +133,9 @@ class _Rows:
             types=_flat(table, "types", np.int32),
             at=_flat(table, "at", np.float32),
             profile=_flat(table, "profile", np.int32).reshape(rows, width),
+            fold=np.asarray(table.column("fold"), np.int8)
+            if "fold" in table.column_names
+            else None,
         )
 
     @property
@@ -145,6 +152,7 @@ class _Rows:
             types=self.types[keep],
             at=self.at[keep],
             profile=self.profile,
+            fold=self.fold,
         )
 
     def window_cuts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from recsys_lib.model.bundle import Bundle
 from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.histories import Floats, Histories, Ints
-from recsys_lib.model.inputs import inputs
+from recsys_lib.model.inputs import Near, inputs
 from recsys_lib.model.network import HIDDEN, Network, Spec
 from recsys_lib.model.tensorflow import tf
 from recsys_lib.model.weights import load_arrays
@@ -35,6 +35,8 @@ class ModelScorer:
         load_arrays(self.network, self.bundle.arrays)
         self._stats = tf.constant(shop.stats.values)
         self._pool = self.network.pool(tf.range(shop.items + 1), tf.constant(shop.attributes))
+        spec, known = self.network.spec, shop.neighbours
+        self._near = None if known is None else Near(known, spec.near_events, spec.near_items)
         self._matrices: dict[int, tf.Tensor] = {}
         self._score: Any = None
 
@@ -46,7 +48,11 @@ class ModelScorer:
             return np.zeros((0, k), np.int32), np.zeros((0, k), np.float32)
         histories = self._known(histories)
         x = inputs(
-            histories, self.network.spec.recent_events, self.bundle.copy_items, self.bundle.decay
+            histories,
+            self.network.spec.recent_events,
+            self.bundle.copy_items,
+            self.bundle.decay,
+            self._near,
         )
         row = self.bundle.catalog.stats.rows(histories.now)
         seen = _seen(histories) if exclude_seen else np.zeros((0, 2), np.int64)
@@ -102,17 +108,16 @@ class ModelScorer:
     ) -> tuple[tf.Tensor, tf.Tensor]:
         context = self.network.user_context(x, self._pool)
         logits = tf.matmul(self.network.user_vectors(context), matrix)
-        gate = self.network.gate_logit(x, context)
-        explore = logits - tf.reduce_logsumexp(logits, 1, keepdims=True)
-        explore += tf.math.log_sigmoid(-gate)[:, None]
-        own = tf.gather(stats, x["copy_items"])
-        copied = self.network.copy_logits(x, context, self._pool, own)
-        copied = tf.nn.log_softmax(copied) + tf.math.log_sigmoid(gate)[:, None]
-        rows = tf.repeat(tf.range(tf.shape(logits)[0])[:, None], tf.shape(copied)[1], axis=1)
-        at = tf.stack([rows, x["copy_items"]], -1)
-        both = tf.reduce_logsumexp(tf.stack([tf.gather_nd(explore, at), copied]), 0)
-        both = tf.where(x["copy_items"] > 0, both, HIDDEN)
-        scores = tf.tensor_scatter_nd_update(explore, at, both)
+        gate = self.network.gate(x, context)
+        scores = logits - tf.reduce_logsumexp(logits, 1, keepdims=True) + gate[:, 2:]
+        heads = [self.network.copy_logits, self.network.near_logits]
+        for part, (name, head) in enumerate(zip(("copy_items", "near_items"), heads, strict=True)):
+            found = head(x, context, self._pool, tf.gather(stats, x[name]))
+            found = tf.nn.log_softmax(found) + gate[:, part : part + 1]
+            rows = tf.repeat(tf.range(tf.shape(logits)[0])[:, None], tf.shape(found)[1], axis=1)
+            at = tf.stack([rows, x[name]], -1)
+            both = tf.reduce_logsumexp(tf.stack([tf.gather_nd(scores, at), found]), 0)
+            scores = tf.tensor_scatter_nd_update(scores, at, tf.where(x[name] > 0, both, HIDDEN))
         hide = tf.fill([tf.shape(seen)[0]], HIDDEN)
         scores = tf.tensor_scatter_nd_update(scores, seen, hide)
         best, found = tf.math.top_k(scores, k)

@@ -14,7 +14,10 @@ DECAY = 0.8
 
 @dataclass(frozen=True)
 class ItemStats:
-    """values float32 [W, N + 1, 3]; row w holds what was known when window first + w began."""
+    """values float32 [W, N + 1, F]; row w holds what was known when window first + w began.
+
+    FEATURES come first; what the shop has planned for the window, if anything, comes after them.
+    """
 
     first: int
     values: NDArray[np.float32]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from recsys_lib.errors import RanksError
 from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.histories import Histories, Targets
-from recsys_lib.model.inputs import inputs
+from recsys_lib.model.inputs import Near, inputs
 from recsys_lib.model.ragged import pad_right
 from recsys_lib.model.requests import Task, requests, select, select_targets
 from recsys_lib.settings import ModelSettings, TrainSettings
@@ -78,16 +78,16 @@ class Feed:
 
     def _batch(self, histories: Histories, targets: Targets, random: np.random.Generator) -> Batch:
         x = inputs(
-            histories, self.model.recent_events, self.model.copy_items, self.model.decay
+            histories, self.model.recent_events, self.model.copy_items, self.model.decay, self._near
         ).as_dict()
         lengths = np.diff(targets.offsets)
         width = min(self.train.max_targets, 1 << int(lengths.max() - 1).bit_length())
         padded = pad_right(_shuffled(targets, random), targets.offsets, width, 0)
         negatives, log_q = self._negatives(random)
-        places = _places(padded, x["copy_items"])
         items = {
             "recent_items": x["recent_items"],
             "copy_items": x["copy_items"],
+            "near_items": x["near_items"],
             "targets": padded.astype(np.int32),
             "negatives": negatives,
         }
@@ -95,9 +95,15 @@ class Feed:
             **x,
             **_pooled(items),
             "stats_row": self.catalog.stats.rows(histories.now),
-            "target_copy": places,
+            "target_copy": _places(padded, x["copy_items"]),
+            "target_near": _places(padded, x["near_items"]),
             "negatives_log_q": log_q,
         }
+
+    @property
+    def _near(self) -> Near | None:
+        known = self.catalog.neighbours
+        return None if known is None else Near(known, self.model.near_events, self.model.near_items)
 
     def _negatives(self, random: np.random.Generator) -> tuple[NDArray, NDArray]:
         items, draws = self.catalog.items, self.train.negatives
@@ -152,6 +158,9 @@ def _joined(parts: list[tuple[Histories, Targets]]) -> tuple[Histories, Targets]
             at=np.concatenate([h.at for h in histories]),
             now=np.concatenate([h.now for h in histories]),
             profile=np.concatenate([h.profile for h in histories]),
+            fold=None
+            if histories[0].fold is None
+            else np.concatenate([h.fold for h in histories if h.fold is not None]),
         ),
         Targets(
             offsets=_offsets([t.offsets for t in targets]),

@@ -19,7 +19,7 @@ import pyarrow as pa
 from recsys_lib.errors import RanksError
 from recsys_lib.model.bundle import Bundle
 from recsys_lib.model.catalog import Catalog
-from recsys_lib.model.network import Network
+from recsys_lib.model.network import Network, Spec
 from recsys_lib.model.scorer import spec_of
 from recsys_lib.model.tensorflow import tf
 from recsys_lib.model.weights import load_arrays, named_arrays
@@ -182,9 +182,10 @@ def _spec(lesson: Lesson, catalog: Catalog, parent: Bundle | None) -> Any:
     if parent:
         return spec_of(parent.spec)
     m = asdict_of(lesson.model)
-    own = ("embedding_size", "blocks", "heads", "feed_forward_size", "copy_size", "recent_events")
-    sizes = {name: m[name] for name in (*own, "dropout", "id_dropout")}
-    shop = {"attributes": catalog.sizes, "profile": catalog.profile}
+    shared = set(m) & set(Spec.__dataclass_fields__)
+    sizes = {name: m[name] for name in shared}
+    stats = catalog.stats.values.shape[2]
+    shop = {"attributes": catalog.sizes, "profile": catalog.profile, "stats": stats}
     return spec_of({"items": catalog.items, "types": len(catalog.types) - 1, **shop, **sizes})
 
 

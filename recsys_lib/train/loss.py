@@ -30,15 +30,23 @@ def mixture_loss(
     copied = network.copy_logits(x, context, pool, now.of(x["copy_items"]), training)
     copied = tf.nn.log_softmax(copied)
     explored = _log_explore(network, x, context, pool, now, training)
-    gate = network.gate_logit(x, context, training)[:, None]
-    place = tf.maximum(x["target_copy"], 0)
-    own = tf.where(x["target_copy"] >= 0, tf.gather(copied, place, batch_dims=1), HIDDEN)
-    log_p = tf.reduce_logsumexp(
-        tf.stack([own + tf.math.log_sigmoid(gate), explored + tf.math.log_sigmoid(-gate)]), 0
-    )
+    near = network.near_logits(x, context, pool, now.of(x["near_items"]), training)
+    parts = [
+        _at(copied, x["target_copy"]),
+        _at(tf.nn.log_softmax(near), x["target_near"]),
+        explored,
+    ]
+    gate = network.gate(x, context, training)
+    log_p = tf.reduce_logsumexp(tf.stack(parts, -1) + gate[:, None], -1)
     real = tf.cast(x["targets"] > 0, tf.float32)
     per_example = tf.reduce_sum(log_p * real, 1) / tf.maximum(tf.reduce_sum(real, 1), 1.0)
     return -tf.reduce_mean(per_example)
+
+
+def _at(log_p: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
+    """log_p [B, M] of the targets at places [B, T]; none where the place is -1."""
+    found = tf.gather(log_p, tf.maximum(places, 0), batch_dims=1)
+    return tf.where(places >= 0, found, HIDDEN)
 
 
 class _Now:

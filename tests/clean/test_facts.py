@@ -136,7 +136,7 @@ def test_what_comes_after_its_window_was_closed_is_marked_late(lake: Lake) -> No
 def test_a_window_may_be_closed_when_every_source_is_past_it(
     lake: Lake, watermark: dict[str, float], own: dict[str, Any], closable: int | None
 ) -> None:
-    rows = [("shop", 1, 1.9), ("shop", 2, 2.2), ("app", 4, 4.5)]
+    rows = [("shop", 0, 0.5), ("shop", 1, 1.9), ("shop", 2, 2.2), ("app", 4, 4.5)]
     frame = lake.spark.createDataFrame(rows, "source string, `window` int, at double")
     lake.append_once("silver", frame, app="test", version=0)
     watermarks = {name: WatermarkSettings(**told) for name, told in own.items()}

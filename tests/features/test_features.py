@@ -79,6 +79,7 @@ def test_a_window_becomes_vocabulary_counts_sequences_and_histories(shop: Lake) 
         "known_users": 0,
         "new_items": 3,
         "new_users": 2,
+        "neighbours_version": 0,
     }
     assert rows_of(shop.read("vocabulary"), "kind", "index", "id") == [
         ("item", 1, "b"),
@@ -124,6 +125,7 @@ def test_the_next_window_starts_from_what_is_known(shop: Lake) -> None:
         "known_users": 1,
         "new_items": 1,
         "new_users": 1,
+        "neighbours_version": 1,
     }
     mine = shop.read("sequences").where("window = 2")
     assert rows_of(mine, "user", "items", "known") == [("u", [1, 2, 3, 4], 3), ("w", [3], 0)]

@@ -36,10 +36,9 @@ def test_rows_come_back_after_a_fix_of_the_mapping_though_the_job_is_killed(
     job = Job("reingest", *args, log=tmp_path / "killed", small=False)
     written = out / "lake" / "silver" / "_delta_log" / f"{before + 1:020d}.json"
     assert job.kill_when(written.exists)
-    for number, wanted in enumerate(("5 landed, 6 settled, 1 left", "0 landed, 0 settled, 1 left")):
-        ended = run("reingest", *args, log=tmp_path / f"again{number}", small=False)
-        assert ended.code == 0, ended.said
-        assert wanted in ended.out
+    ended = run("reingest", *args, log=tmp_path / "again", small=False)
+    assert ended.code == 0, ended.said
+    assert "7 rows looked at, 5 landed, 6 settled, 1 left" in ended.out
     rows = tables.rows(out, "silver")
     came = {row["item"]: row["late"] for row in rows if row["landed"] < 0}
     assert came == {"i0": True, "i1": True, "i2": True, "i3": False, "i4": False}
@@ -47,7 +46,3 @@ def test_rows_come_back_after_a_fix_of_the_mapping_though_the_job_is_killed(
     assert ended.code == 0, ended.said
     histories = {row["user"]: len(row["items"]) for row in tables.rows(out, "histories")}
     assert histories == Counter(row["user"] for row in tables.rows(out, "silver"))
-    wrong = run("reingest", "--out", out, "--reason", "botz", log=tmp_path / "wrong", small=False)
-    assert wrong.code == 2
-    assert "'botz'" in wrong.err
-    assert "bad_time" in wrong.err

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from recsys_lib.model.frozen import FrozenScorer
-from recsys_lib.model.histories import Histories
 from recsys_lib.model.scorer import ModelScorer
 from tests.model.tiny import catalog_of, histories_of, learned_bundle, untraced
 
@@ -40,7 +40,7 @@ def test_a_shipped_session_model_reads_each_session_as_it_comes() -> None:
 
 def test_the_exam_itself_is_left_as_it_was() -> None:
     histories = histories_of([(1, 8.0), (4, 11.0)], now=12.0)
-    before = Histories(**{name: value.copy() for name, value in vars(histories).items()})
+    before = deepcopy(histories)
     FrozenScorer(ModelScorer(BUNDLE), "stale").top_k(histories, 5)
     for name, value in vars(histories).items():
         np.testing.assert_array_equal(value, getattr(before, name))

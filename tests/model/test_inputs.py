@@ -171,7 +171,7 @@ def test_a_history_reads_the_same_alone_and_in_company() -> None:
 
 def test_making_inputs_leaves_the_histories_as_they_were() -> None:
     histories = histories_of([(2, 9.0), (1, NAN), (0, 3.0)], [])
-    before = {name: value.copy() for name, value in vars(histories).items()}
+    before = {name: np.copy(value) for name, value in vars(histories).items()}
     inputs(histories, 4, 4, DECAY)
     same = Histories(**before)
     for name, value in vars(histories).items():

@@ -51,9 +51,11 @@ def test_untrained_copy_logits_are_the_log_of_decayed_counts() -> None:
 def test_an_untrained_gate_prefers_own_items_and_never_for_users_without_any() -> None:
     network = Network(spec_for(SHOP), seed=3)
     x = tensors(histories_of([(4, 8.0)], [], [(0, 9.0)], profile=(1,)))
-    gate = network.gate_logit(x, network.user_context(x, whole_pool(network))).numpy()
-    assert gate[0] > 0
-    assert gate[1:].tolist() == [HIDDEN, HIDDEN]
+    gate = np.exp(network.gate(x, network.user_context(x, whole_pool(network))))
+    assert gate.sum(1) == pytest.approx(1.0)
+    assert gate[0, 0] > 0.5
+    assert gate[1:, 0].tolist() == [0.0, 0.0]
+    assert not gate[:, 1].any(), "nothing is near where no neighbours are known"
 
 
 def test_an_item_is_its_id_and_its_attributes() -> None:

@@ -51,7 +51,7 @@ def by_hand(bundle: Bundle, histories: Histories, targets: Targets) -> float:
     context = network.user_context(tensors, pool)
     own = np.stack([stats[b][x.copy_items[b]] for b in range(len(histories))])
     copy_logits = network.copy_logits(tensors, context, pool, tf.constant(own)).numpy()
-    gates = np.asarray(tf.sigmoid(network.gate_logit(tensors, context))).astype(np.float64)
+    gates = np.exp(np.asarray(network.gate(tensors, context))[:, 0]).astype(np.float64)
     user = network.user_vectors(context).numpy().astype(np.float64)
     rows = pool.numpy().astype(np.float64)
     size, total = network.spec.embedding_size, 0.0
@@ -108,7 +108,10 @@ def test_padding_of_targets_costs_nothing() -> None:
     wider = {
         **batch,
         "targets": np.pad(batch["targets"], ((0, 0), (0, 3))),
-        "target_copy": np.pad(batch["target_copy"], ((0, 0), (0, 3)), constant_values=-1),
+        **{
+            name: np.pad(batch[name], ((0, 0), (0, 3)), constant_values=-1)
+            for name in ("target_copy", "target_near")
+        },
     }
     assert loss_of(bundle, wider) == pytest.approx(loss_of(bundle, batch), abs=1e-6)
 

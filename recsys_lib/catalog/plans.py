@@ -1,0 +1,57 @@
+"""What the shop has planned for a window and knows when it begins: displays, mailers, prices."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from recsys_lib.expressions import check, column, identifier
+from recsys_lib.mapping import PlanMapping
+from recsys_lib.tables import Lake
+
+TABLE = "plans"
+
+
+def merge_plans(
+    lake: Lake,
+    plans: PlanMapping | None,
+    read: Callable[[str], DataFrame],
+    fingerprint: Callable[[str], str],
+) -> bool:
+    """Merge the plan file into `plans` when it has changed; True if it was written now.
+
+    A window's plan is read for decisions in that window and never before, so a file that already
+    holds the whole year tells nobody the future.
+    """
+    if plans is None:
+        return False
+    app = f"plans:{zlib.crc32(fingerprint(plans.path).encode()):08x}"
+    if lake.done(TABLE, app, 0):
+        return False
+    rows = planned(read(plans.path), plans)
+    return lake.merge_once(TABLE, rows, on=["window", "item"], app=app, version=0)
+
+
+def planned(rows: DataFrame, plans: PlanMapping) -> DataFrame:
+    """(window int, item string, values array<float>): log(1 + sum) of each feature.
+
+    Raises SettingsError with every column of the mapping that the file lacks.
+    """
+    texts = {"plans.item": plans.item, "plans.window": plans.window}
+    texts = {**texts, **{f"plans.features.{n}": t for n, t in plans.features.items()}}
+    check(f"plans ({plans.path})", texts, rows)
+    values = [
+        F.coalesce(column(text, rows).cast("double"), F.lit(0.0)).alias(name)
+        for name, text in plans.features.items()
+    ]
+    told = rows.select(
+        column(plans.window, rows).cast("int").alias("window"),
+        identifier(plans.item, rows).alias("item"),
+        *values,
+    )
+    known = told.where("window IS NOT NULL AND item IS NOT NULL").groupBy("window", "item")
+    total = [F.log1p(F.greatest(F.sum(f"`{name}`"), F.lit(0.0))) for name in plans.features]
+    return known.agg(F.array(*total).cast("array<float>").alias("values"))

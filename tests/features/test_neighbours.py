@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+
+from recsys_lib.features.neighbours import SCHEMA, neighbours_after, pairs
+from recsys_lib.settings import FeatureSettings
+
+EVENTS = "key string, user string, item string, time timestamp, `window` int, `order` bigint"
+WORDS = [("item", name, n + 1) for n, name in enumerate("abcdef")]
+
+
+def events(spark: SparkSession, *rows: tuple[str, str, int]) -> DataFrame:
+    """(user, item, order); all at one time."""
+    told = [(f"{n}", user, item, None, 0, order) for n, (user, item, order) in enumerate(rows)]
+    return spark.createDataFrame(told, EVENTS)
+
+
+def words(spark: SparkSession) -> DataFrame:
+    return spark.createDataFrame(WORDS, "kind string, id string, index int")
+
+
+def weights(frame: DataFrame) -> dict[tuple[int, int], float]:
+    rows = frame.groupBy("item", "other").agg({"weight": "sum"}).collect()
+    return {(row[0], row[1]): row[2] for row in rows}
+
+
+def test_a_pair_weighs_one_over_its_distance_in_both_directions(spark: SparkSession) -> None:
+    found = weights(
+        pairs(events(spark, ("u", "a", 1), ("u", "b", 2), ("u", "c", 3)), words(spark), 10)
+    )
+    assert found == {(1, 2): 1, (2, 1): 1, (2, 3): 1, (3, 2): 1, (1, 3): 0.5, (3, 1): 0.5}
+
+
+def test_pairs_do_not_cross_users_nor_the_set_distance(spark: SparkSession) -> None:
+    told = events(spark, ("u", "a", 1), ("u", "b", 2), ("u", "c", 3), ("v", "d", 1), ("w", "e", 9))
+    assert set(weights(pairs(told, words(spark), 1))) == {(1, 2), (2, 1), (2, 3), (3, 2)}
+
+
+def test_an_item_is_not_near_itself_and_unknown_items_are_near_nothing(spark: SparkSession) -> None:
+    told = events(spark, ("u", "a", 1), ("u", "a", 2), ("u", "zz", 3))
+    assert weights(pairs(told, words(spark), 10)) == {}
+
+
+def state(spark: SparkSession, *rows: tuple[int, int, list[tuple[float, int]], float, int]) -> Any:
+    return spark.createDataFrame(list(rows), SCHEMA)
+
+
+def fresh(spark: SparkSession, *rows: tuple[int, int, int, float]) -> DataFrame:
+    return spark.createDataFrame(list(rows), "item int, fold int, other int, weight double")
+
+
+def listed(frame: DataFrame) -> dict[tuple[int, int], tuple[list[tuple[float, int]], float, int]]:
+    rows = frame.select("item", "fold", "near", "mass", "window").collect()
+    return {
+        (r["item"], r["fold"]): ([tuple(p) for p in r["near"]], r["mass"], r["window"])
+        for r in rows
+    }
+
+
+def test_older_weights_fade_and_new_ones_are_added(spark: SparkSession) -> None:
+    settings = FeatureSettings(neighbour_decay=0.5)
+    before = state(spark, (1, 0, [(4.0, 2), (1.0, 3)], 8.0, 5), (9, 0, [(1.0, 1)], 1.0, 5))
+    found = listed(neighbours_after(before, fresh(spark, (1, 0, 3, 2.0)), 7, settings))
+    assert found == {(1, 0): ([(2.25, 3), (1.0, 2)], 4.0, 7)}
+
+
+def test_only_the_heaviest_are_kept_but_all_of_them_count_in_the_mass(spark: SparkSession) -> None:
+    settings = FeatureSettings(neighbours_kept=2)
+    rows = [(1, 0, other, weight) for other, weight in ((2, 1.0), (3, 5.0), (4, 1.0), (5, 2.0))]
+    found = listed(neighbours_after(state(spark), fresh(spark, *rows), 0, settings))
+    assert found[(1, 0)][0] == [(5.0, 3), (2.0, 5)]
+    assert found[(1, 0)][1] == pytest.approx(9.0)
