@@ -40,8 +40,11 @@ def identifier(text: str, rows: DataFrame) -> Column:
     name = F.trim(found.cast("string"))
     if isinstance(kind, T.StringType):
         # pandas writes integer ids with gaps as 17850.0
-        name = F.regexp_replace(name, r"^([-+]?\d+)\.0+$", "$1")
-    return F.when((name != "") & (name != "NaN") & (name != "nan"), name)
+        plain = F.regexp_replace(name, r"^([-+]?\d+)\.0+$", "$1")
+        # Few have such an end: an expression that every row went through would cost more than
+        # opening its record.
+        name = F.when(name.contains(".0"), plain).otherwise(name)
+    return F.when(~name.isin("", "NaN", "nan"), name)
 
 
 def faults(texts: Named[str, str | None], rows: DataFrame, *, boolean: Prefix = ()) -> list[str]:

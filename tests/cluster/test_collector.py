@@ -9,11 +9,14 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import pytest
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.serve.service import Service, ask, service
 from tests.serve.test_kill import bombard
+
+pytestmark = pytest.mark.cluster
 
 OPEN = ("--set=collector.rate=1000000", "--set=collector.burst=1000000")
 

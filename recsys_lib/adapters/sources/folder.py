@@ -129,7 +129,8 @@ def _paths(batch: DataFrame) -> list[str]:
 
 
 def _lines(spark: SparkSession, paths: list[str]) -> DataFrame:
-    text = F.regexp_replace("value", "^\ufeff", "")
+    marked = F.col("value").startswith("\ufeff")  # a byte order mark
+    text = F.when(marked, F.substring("value", 2, 1 << 30)).otherwise(F.col("value"))
     text = F.when(F.is_valid_utf8("value"), text).otherwise(F.col("value"))
     rows = spark.read.text(paths).where("trim(value) != ''")
     return rows.select(*text_record(text, F.input_file_name()))
