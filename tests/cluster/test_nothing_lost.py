@@ -21,7 +21,7 @@ pytestmark = pytest.mark.cluster
 EVENTS = 200_000
 KILLS = 20
 TOPIC = "events"
-SECONDS = 6.0  # a pass spends about so long on either
+SECONDS = 5.0  # a pass spends about so long on either
 STEPS = ("landing from", "landing from", "cleaning")  # what the job's log says as it begins one
 
 
