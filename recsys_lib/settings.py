@@ -225,8 +225,8 @@ class TrainSettings(Section):
     strategy: Strategy = "rehearse+distil"
     ranks: int = Field(2, ge=1)
     threads_per_rank: int = Field(1, ge=1)
-    epochs: float = Field(3.0, gt=0)
-    increment_epochs: float = Field(3.0, gt=0)
+    epochs: float = Field(2.0, gt=0)
+    increment_epochs: float = Field(2.0, gt=0)
     batch_size: int = Field(128, ge=1, description="examples a step over all ranks")
     learning_rate: float = Field(2e-3, gt=0)
     increment_learning_rate: float = Field(3e-4, gt=0)
