@@ -12,11 +12,18 @@ from recsys_lib.adapters.lake import Lake
 from recsys_lib.adapters.spark import spark_session
 from recsys_lib.settings import SparkSettings
 
+INTERPRETED = {
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+}
+"""On a handful of rows, to compile a plan takes longer than to run it."""
+
 
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
     """One session for all tests: starting one takes longer than most of them."""
-    with spark_session(SparkSettings(master="local[2]", driver_memory="1g"), "tests") as session:
+    settings = SparkSettings(master="local[2]", driver_memory="1g", conf=INTERPRETED)
+    with spark_session(settings, "tests") as session:
         yield session
 
 
