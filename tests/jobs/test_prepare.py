@@ -22,8 +22,8 @@ def at(place: float, **row: Any) -> dict[str, Any]:
 
 def context(lake: Lake, folder: Path) -> Context:
     settings = load_settings(overrides=["clean.watermark.windows=0.5"])
-    nothing: Any = None  # neither a landing folder nor a registry is looked at
-    return Context(settings, MAPPING, folder, lake.spark, lake, nothing, nothing)
+    nothing: Any = None  # no landing folder is looked at
+    return Context(settings, MAPPING, folder, lake.spark, lake, nothing)
 
 
 def test_windows_are_closed_by_the_watermark_and_what_comes_after_is_late(
