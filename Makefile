@@ -105,8 +105,9 @@ $(CONNECTORS_DONE): | $(SPARK_DONE)
 	echo "bringing the jars of Kafka and MySQL to Spark ..."
 	mvn -q -B -f conf/connectors/pom.xml dependency:copy-dependencies \
 	  -DoutputDirectory=$(SPARK_HOME)/jars >$(LOGS)/connectors.log 2>&1 || {
-	  grep -m 3 ERROR $(LOGS)/connectors.log >&2
-	  echo "error: Maven did not bring the jars; all it said is in $(LOGS)/connectors.log" >&2; exit 1; }
+	  grep -m 3 ERROR $(LOGS)/connectors.log >&2 || true
+	  echo "without Kafka and MySQL: Maven did not bring their jars; all it said is in $(LOGS)/connectors.log" >&2
+	  exit 0; }
 	rm -f $(DONE)/connectors-* && touch $@
 
 demo: setup ## WEEKS=4 weeks of a real shop: land, clean, learn, judge, recommend; results in OUT=build/demo
