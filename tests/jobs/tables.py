@@ -20,6 +20,7 @@ TABLES = (
     "item_counts",
     "sequences",
     "histories",
+    "neighbours",
     "metrics",
     "recommendations",
 )

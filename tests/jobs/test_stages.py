@@ -66,7 +66,13 @@ def test_each_stage_says_what_it_did(staged: Staged) -> None:
 def test_what_the_first_model_learned_from_is_pinned(staged: Staged) -> None:
     pins = (staged.out / "lake" / "pins").glob("*/0-*/model%20of%20window%203.json")
     pinned = {path.parent.parent.name for path in pins}
-    assert pinned == {"vocabulary", "item_features", "item_counts", "sequences"}
+    assert pinned == {
+        "vocabulary",
+        "item_features",
+        "item_counts",
+        "sequences",
+        "neighbours",
+    }
 
 
 def test_same_seed_measures_the_same_whatever_the_format_and_the_job(
