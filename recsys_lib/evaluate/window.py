@@ -55,7 +55,6 @@ def score_window(
     second time (`exclude_seen`) where the user took something new.
     """
     schema = _ddl(settings.ks)
-    arrow = _arrow(settings.ks)
 
     def score(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         loaded: Sequence[Scorer] | None = None
@@ -67,7 +66,7 @@ def score_window(
                     continue
                 loaded = scorers() if loaded is None else loaded
                 for scorer in loaded:
-                    yield _scored(rows, scorer, histories, targets, row, settings, new, arrow)
+                    yield score_batch(rows, scorer, histories, targets, row, settings, new)
 
     return sequences.mapInArrow(score, schema)
 
@@ -81,7 +80,7 @@ def slices_of(known: NDArray[np.int64]) -> list[list[str]]:
     return out
 
 
-def _scored(
+def score_batch(
     rows: pa.RecordBatch,
     scorer: Scorer,
     histories: Histories,
@@ -89,8 +88,9 @@ def _scored(
     row: Rows,
     settings: EvaluateSettings,
     new: bool,
-    schema: pa.Schema,
 ) -> pa.RecordBatch:
+    """Rows of `score_window` for one batch of sequences, whose `targets` and `row` are given."""
+    schema = _arrow(settings.ks)
     size, depth = rows.num_rows, max(settings.ks)
     sums = {name: np.zeros(size) for name in _sum_names(settings.ks)}
     top = np.zeros((size, depth), dtype=np.int32)
