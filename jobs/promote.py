@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from jobs.context import Context, log, opened, parser, run
 from jobs.evaluate import Scores, evaluate
+from jobs.shop import strange_increments
 from recsys_lib.evaluate.gate import judge
 from recsys_lib.evaluate.intervals import by_slice
 from recsys_lib.types import Verdict
@@ -25,7 +26,10 @@ def promote(context: Context, window: int, scores: Scores) -> Verdict | None:
     if verdict is None:
         ours = by_slice(scores.replicates, window, "candidate")
         theirs = by_slice(scores.replicates, window, "champion")
-        verdict = judge(ours, theirs, context.settings.gate)
+        learned = range(tracking.version(roles["champion"]).learned + 1, candidate.learned + 1)
+        strange = strange_increments(context)
+        reasons = [reason for w in learned for reason in strange.get(w, [])]
+        verdict = judge(ours, theirs, context.settings.gate, reasons)
         log.info("window %s: %s", window, verdict)
     if verdict.promote:
         tracking.promote(candidate, verdict, window)

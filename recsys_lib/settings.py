@@ -281,6 +281,9 @@ class GateSettings(Section):
     slice_floor: float = Field(0.1, ge=0, description="largest relative loss allowed on a slice")
     min_slice_users: int = Field(50, ge=1, description="smaller slices are shown, not judged")
     min_users: int = Field(20, ge=1, description="fewer judged users: no promotion")
+    max_deviation: float | None = Field(
+        6.0, gt=0, description="of an increment's numbers from usual, in standard deviations"
+    )
 
 
 class RecommendSettings(Section):
