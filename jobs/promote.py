@@ -26,10 +26,9 @@ def promote(context: Context, window: int, scores: Scores) -> Verdict | None:
     if verdict is None:
         ours = by_slice(scores.replicates, window, "candidate")
         theirs = by_slice(scores.replicates, window, "champion")
-        learned = range(tracking.version(roles["champion"]).learned + 1, candidate.learned + 1)
-        strange = strange_increments(context)
-        reasons = [reason for w in learned for reason in strange.get(w, [])]
-        verdict = judge(ours, theirs, context.settings.gate, reasons)
+        # Strange increments before its last one were left out of the candidate's lesson.
+        strange = strange_increments(context).get(candidate.learned, [])
+        verdict = judge(ours, theirs, context.settings.gate, strange)
         log.info("window %s: %s", window, verdict)
     if verdict.promote:
         tracking.promote(candidate, verdict, window)

@@ -218,8 +218,11 @@ def _step_function(
     variables = list(network.variables().values())
 
     # Traced once: Horovod pairs all-reduces by names that each trace makes anew, so ranks that
-    # retrace at different steps would wait for each other for ever.
-    @tf.function(input_signature=[signature])
+    # retrace at different steps would wait for each other for ever. Neither autograph nor the
+    # graph optimiser finds anything to do here, and both take longer than a small increment.
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
+    @tf.function(input_signature=[signature], autograph=False)
     def step(x: dict[str, tf.Tensor]) -> tf.Tensor:
         with tf.GradientTape() as tape:
             told = answers(network, x, attributes, stats, training=True)

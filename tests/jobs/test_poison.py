@@ -30,6 +30,6 @@ def test_what_a_bot_has_filled_is_refused_with_the_reason_and_left_out_of_the_ne
     verdict = windows[5]["verdict"]
     assert verdict["promote"] is False
     assert any("increment 4" in text and "one user's" in text for text in verdict["reasons"])
-    lineage = json.loads((tmp_path / "out" / "models" / "window-5" / "manifest.json").read_text())
+    lineage = json.loads((tmp_path / "out" / "models" / "window-5" / "model.json").read_text())
     assert lineage["lineage"]["without"] == [4]
     assert not any("increment 4" in text for text in windows[6]["verdict"]["reasons"])
