@@ -200,7 +200,11 @@ def _register(
             "bytes": summary["bytes"],
             "loss": summary["loss"][-1][1],
         },
-        curves={"learning_loss": summary["loss"], "learning_sparsity": summary["sparsity_curve"]},
+        curves={
+            "learning_loss": summary["loss"],
+            "learning_sparsity": summary["sparsity_curve"],
+            "validation_loss": summary["validation"],
+        },
         tags={
             "windows": f"{lesson.windows[0]}..{lesson.windows[1]}",
             "mapping": context.mapping.name,

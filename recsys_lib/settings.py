@@ -238,6 +238,10 @@ class TrainSettings(Section):
     max_targets: int = Field(64, ge=1, description="targets of one example that are learned")
     rehearsal: float = Field(1.0, ge=0, description="old examples mixed in, per new example")
     distillation: float = Field(0.5, ge=0, description="weight of the parent's word, at most")
+    validation_windows: float = Field(
+        0.0, ge=0, description="at a lesson's end, kept to stop in time; 0: all is learned"
+    )
+    patience: int = Field(3, ge=1, description="looks at these without a better loss")
     start_seconds: float = Field(600.0, gt=0, description="ranks must have started by then")
 
     @property
