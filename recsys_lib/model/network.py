@@ -262,6 +262,7 @@ class Network:
         The first copy feature enters with weight one, so untrained logits rank by decayed count.
         """
         items, size = x["copy_items"], self.spec.embedding_size
+        pool, context = self._read_only(pool), tf.stop_gradient(context)
         user = self._apply("user_out", context, training)
         match = tf.einsum("bd,bmd->bm", user, tf.gather(pool[:, :size], items))
         users = tf.repeat(x["user_features"][:, None], tf.shape(items)[1], axis=1)
@@ -298,6 +299,7 @@ class Network:
         Untrained, they rank by the share of co-occurrence, the first feature.
         """
         items, size = x["near_items"], self.spec.embedding_size
+        pool, context = self._read_only(pool), tf.stop_gradient(context)
         user = self._apply("user_out", context, training)
         rows = tf.gather(pool, items)
         match = tf.einsum("bd,bmd->bm", user, rows[..., :size])
@@ -309,6 +311,16 @@ class Network:
         hidden = self._apply("near_hidden_2", hidden, training)
         learned = self._apply("near_out", hidden, training)[..., 0]
         return tf.where(items > 0, x["near_features"][..., 0] + learned, HIDDEN)
+
+    def _read_only(self, pool: tf.Tensor) -> tf.Tensor:
+        """The pool for heads that rank a few items: they use the vectors and teach them nothing.
+
+        What makes an item repeated is not what it is like; taught by both, vectors that are
+        trained for longer get worse at the one while they get better at the other. The last
+        column, the copy head's own bias, is learned.
+        """
+        size = self.spec.embedding_size + 1
+        return tf.concat([tf.stop_gradient(pool[:, :size]), pool[:, size:]], 1)
 
     def gate(self, x: Tensors, context: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Log shares [B, 3] of copying, of what is near, and of everything else."""
