@@ -31,6 +31,7 @@ from recsys_lib.adapters.sources.kafka import kafka_feed
 from recsys_lib.catalog.changes import merge_changes
 from recsys_lib.catalog.recipe import merge_catalog
 from recsys_lib.clean.recipe import READER, clean_increment
+from recsys_lib.clean.report import as_table
 from recsys_lib.errors import SettingsError
 from recsys_lib.ingest.entities import entity_rows
 from recsys_lib.ingest.landing import Landing
@@ -121,10 +122,11 @@ def land(context: Context, feeds: list[tuple[Feed, Land]]) -> Counter[str]:
 
 
 def told(counts: Counter[str]) -> str:
-    rules = {name.partition(".")[2]: rows for name, rows in counts.items() if "." in name}
-    reasons = ", ".join(f"{rule} {rows}" for rule, rows in sorted(rules.items()))
-    parts = [f"{name} {counts[name]}" for name in ("landed", "silver", "quarantine")]
-    return ", ".join(parts) + (f" ({reasons})" if reasons else "")
+    """What came of a pass: a line, and a table of the rules that rows broke, most of them first."""
+    line = ", ".join(f"{name} {counts[name]}" for name in ("landed", "silver", "quarantine"))
+    rules = {name.partition(".")[2]: (rows, 0) for name, rows in counts.items() if "." in name}
+    ordered = dict(sorted(rules.items(), key=lambda pair: (-pair[1][0], pair[0])))
+    return f"{line}\n{as_table(ordered)}" if ordered else line
 
 
 def main(argv: list[str]) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from jobs import write_back
 from recsys_lib.adapters.folders import file_system
+from recsys_lib.clean.report import as_table
 from recsys_lib.errors import SourceError
 from tests.adapters.sources.shop_api import TOKEN, serving
 from tests.cluster.cluster import Cluster
@@ -26,6 +27,10 @@ def ids(live: Live) -> list[str]:
     return sorted(json.loads(row["payload"])["event_id"] for row in live.rows("bronze", "payload"))
 
 
+def summary(line: str, **rules: int) -> str:
+    return f"{line}\n{as_table({rule: (rows, 0) for rule, rows in rules.items()})}"
+
+
 def rules(live: Live) -> dict[str, int]:
     return dict(Counter(row["rule"] for row in live.rows("quarantine", "rule")))
 
@@ -37,7 +42,7 @@ def test_kafka_and_files_and_an_api_share_a_lake_and_an_event_is_silver_once(
     live.send(kafka, "shared", [text("1"), text("2", coupon="x"), '{"cut', text("1")])
     settings = {"kafka.servers": kafka, "kafka.topic": "shared"}
     ended = live.land("kafka", settings)
-    assert ended == "landed 4, silver 2, quarantine 2 (duplicate 1, unreadable 1)"
+    assert ended == summary("landed 4, silver 2, quarantine 2", duplicate=1, unreadable=1)
 
     inbox = f"{live.lake}-inbox"
     fs, inner = file_system(inbox)
@@ -54,8 +59,8 @@ def test_kafka_and_files_and_an_api_share_a_lake_and_an_event_is_silver_once(
         with fs.open(f"{inner}/{name}", "wb") as file:
             file.write(content)
     ended = live.land("files", {"files.path": inbox})
-    told = "quarantine 3 (damaged_file 1, duplicate 1, unreadable 1)"
-    assert ended == f"landed 6, silver 3, {told}"
+    aside = {"damaged_file": 1, "duplicate": 1, "unreadable": 1}
+    assert ended == summary("landed 6, silver 3, quarantine 3", **aside)
 
     events = [event(n, at=f"2024-01-0{n}T10:00:00Z") for n in ("1", "7", "8")]
     with serving(events) as api:
@@ -63,7 +68,7 @@ def test_kafka_and_files_and_an_api_share_a_lake_and_an_event_is_silver_once(
         http = {**http, "http.window_hours": 24 * 200}
         api.moods = [(503, {}, b""), (429, {"Retry-After": "1"}, b"")]
         ended = live.land("http", http, TOKEN)
-        assert ended == "landed 3, silver 2, quarantine 1 (duplicate 1)"
+        assert ended == summary("landed 3, silver 2, quarantine 1", duplicate=1)
     silver = live.rows("silver", "key", "source")
     assert Counter(row["source"] for row in silver) == {"kafka": 2, "files": 3, "http": 2}
     assert len({row["key"] for row in silver}) == 7
