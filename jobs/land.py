@@ -10,7 +10,8 @@
 
 Takes what is there and ends; with --every it comes back after so many seconds, until stopped.
 Killed at any moment, the same command goes on where it stopped: no record is lost or lands twice.
-Sources may share a lake, one at a time: the same event from two of them becomes one silver row.
+Sources may share a lake: the same event from two of them becomes one silver row. Of the jobs that
+change one lake only one is at work; others on this machine wait lake.wait_seconds, then say so.
 """
 
 from __future__ import annotations
@@ -141,7 +142,8 @@ def main(argv: list[str]) -> None:
         feeds = feeds_of(context, args.source)
         while True:
             started = time.monotonic()
-            print(told(land(context, feeds)), flush=True)
+            with context.alone("land"):
+                print(told(land(context, feeds)), flush=True)
             if args.every is None:
                 break
             time.sleep(max(0.0, started + args.every - time.monotonic()))

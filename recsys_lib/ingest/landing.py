@@ -51,6 +51,7 @@ class Landing:
         """
         if self.lake.done(TABLE, app, number):
             return 0
+        self._known = fields.known_fields(self.lake)  # another source may have met more of them
         raw = raw.persist()
         try:
             opened = open_records(raw)

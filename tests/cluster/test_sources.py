@@ -140,7 +140,7 @@ def shop(cluster: Cluster, mariadb: str) -> Iterator[Cluster]:
     cluster.sql("DROP TABLE behaviour, products, people;")
 
 
-def test_rows_of_mysql_land_by_time_and_id_and_none_of_one_moment_is_lost(
+def test_rows_of_mysql_land_by_time_and_id_and_none_of_one_moment_or_committed_late_is_lost(
     live: Live, shop: Cluster, mariadb: str
 ) -> None:
     table = {"id": "id", "path": "jdbc"}
@@ -179,6 +179,15 @@ def test_rows_of_mysql_land_by_time_and_id_and_none_of_one_moment_is_lost(
     assert ended == "landed 1, silver 1, quarantine 0"
     numbers = sorted(json.loads(row["payload"])["id"] for row in live.rows("bronze", "payload"))
     assert numbers == [*range(20), 99]
+    # A long transaction: its row was written before the last that landed, and is committed after.
+    late = "2024-01-09 09:55:00"
+    shop.sql(f"INSERT INTO behaviour VALUES (50, 'u1', 'i', '2024-01-08', 2, '{late}');")
+    ended = live.land("jdbc", settings, PASSWORD)
+    assert ended == summary("landed 22, silver 1, quarantine 21", duplicate=21)
+    ended = live.land("jdbc", settings, PASSWORD)
+    assert ended == "landed 0, silver 0, quarantine 0"
+    silver = live.rows("silver", "key")
+    assert len(silver) == len({row["key"] for row in silver}) == 22
     assert {row["time"].isoformat() for row in live.rows("silver", "time")} == {
         "2024-01-08T10:00:00.500000+00:00",
         "2024-01-08T00:00:00+00:00",
