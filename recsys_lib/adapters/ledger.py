@@ -58,9 +58,16 @@ class Ledger:
         if read > increment.from_version:
             raise _overtaken(increment, reader)
         mark = Transaction(f"open:{increment.table}:{reader}", increment.to_version)
+        rows = _one(_row(increment, reader, "open"))
+        said = CommitProperties(app_transactions=[mark])
         try:
-            self._append(log or self.path, _row(increment, reader, "open"), [mark])
+            # Of what was seen: Delta refuses both to make a table and to repeat a transaction that
+            # came after it.
+            mode: Literal["append", "error"] = "append" if log else "error"
+            write_deltalake(log or self.path, rows, mode=mode, commit_properties=said)
         except DeltaError as error:
+            if self.position(increment.table, reader) == (None, read):
+                raise  # nobody was faster: something else is wrong
             raise _overtaken(increment, reader) from error
         return increment
 
@@ -95,14 +102,8 @@ class Ledger:
         window: int | None = None,
         counts: Mapping[str, Any] | None = None,
     ) -> None:
-        self._append(self.path, _row(increment, reader, state, window, counts))
-
-    def _append(
-        self, to: str | DeltaTable, row: dict[str, Any], marks: Sequence[Transaction] = ()
-    ) -> None:
-        rows = pa.Table.from_pylist([row], schema=SCHEMA)
-        said = CommitProperties(app_transactions=list(marks)) if marks else None
-        write_deltalake(to, rows, mode="append", commit_properties=said)
+        row = _row(increment, reader, state, window, counts)
+        write_deltalake(self.path, _one(row), mode="append")
 
     def _log(self) -> DeltaTable | None:
         try:
@@ -143,6 +144,10 @@ def _row(
         "counts": json.dumps(dict(counts or {}), sort_keys=True),
         "written": datetime.now(UTC),
     }
+
+
+def _one(row: dict[str, Any]) -> pa.Table:
+    return pa.Table.from_pylist([row], schema=SCHEMA)
 
 
 def _overtaken(increment: Increment, reader: str) -> LakeError:
