@@ -7,12 +7,14 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from jobs import write_back
 from recsys_lib.adapters.folders import file_system
+from recsys_lib.adapters.mysql import Mysql
 from recsys_lib.clean.report import as_table
 from recsys_lib.errors import SourceError
 from tests.adapters.sources.shop_api import TOKEN, serving
@@ -140,7 +142,7 @@ def shop(cluster: Cluster, mariadb: str) -> Iterator[Cluster]:
     cluster.sql("DROP TABLE behaviour, products, people;")
 
 
-def test_rows_of_mysql_land_by_time_and_id_and_none_of_one_moment_or_committed_late_is_lost(
+def test_rows_of_mysql_land_by_time_and_id_though_moments_are_equal_or_commits_late(
     live: Live, shop: Cluster, mariadb: str
 ) -> None:
     table = {"id": "id", "path": "jdbc"}
@@ -197,7 +199,22 @@ def test_rows_of_mysql_land_by_time_and_id_and_none_of_one_moment_or_committed_l
     assert [row["town"] for row in live.rows("users", "town")] == ["Ulm"]
 
 
-def test_slates_and_summaries_are_merged_into_mysql_once_and_only_if_newer(
+@contextmanager
+def dying(statements: int) -> Iterator[None]:
+    """The process ends when it has said so many statements to MySQL."""
+    run, left = Mysql.run, iter(range(statements))
+
+    def last(database: Mysql, *sql: str) -> None:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        run(database, *sql)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Mysql, "run", last)
+        yield
+
+
+def test_slates_and_summaries_are_merged_into_mysql_once_though_killed_and_only_if_newer(
     live: Live, shop: Cluster, mariadb: str
 ) -> None:
     live.mapping()
@@ -216,6 +233,11 @@ def test_slates_and_summaries_are_merged_into_mysql_once_and_only_if_newer(
     sets = {"lake.root": live.lake, "jdbc.url": mariadb, "jdbc.user": USER}
     sets = {**sets, "jdbc.password_variable": "SHOP"}
     args = ["--out", str(live.folder / "out"), *(f"--set={k}={v}" for k, v in sets.items())]
+    # Killed as the first table is made, before and after its rows are merged, in the second table.
+    for statements in (0, 1, 2, 4):
+        with pytest.raises(KeyboardInterrupt), dying(statements):
+            said(write_back.main, args, PASSWORD)
+    assert "staging" in shop.sql("SHOW TABLES;")
     for _ in range(2):
         assert "alluvium_slates: 1 rows merged" in said(write_back.main, args, PASSWORD)
         told = shop.sql("SELECT id, items, scores, model_version FROM alluvium_slates;")
