@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from jobs import write_back
+from recsys_lib.adapters.alone import alone
 from recsys_lib.adapters.folders import file_system
 from recsys_lib.adapters.mysql import Mysql
 from recsys_lib.clean.report import as_table
-from recsys_lib.errors import SourceError
+from recsys_lib.errors import LakeError, SourceError
 from tests.adapters.sources.shop_api import TOKEN, serving
 from tests.cluster.cluster import Cluster
 from tests.cluster.live import Live, event, said, text
@@ -43,6 +44,9 @@ def test_kafka_and_files_and_an_api_share_a_lake_and_an_event_is_silver_once(
     live.mapping()
     live.send(kafka, "shared", [text("1"), text("2", coupon="x"), '{"cut', text("1")])
     settings = {"kafka.servers": kafka, "kafka.topic": "shared"}
+    busy = pytest.raises(LakeError, match=r"land must have hdfs://.*, but reingest")
+    with alone(live.lake, "reingest", 0), busy:
+        live.land("kafka", {**settings, "lake.wait_seconds": 0})
     ended = live.land("kafka", settings)
     assert ended == summary("landed 4, silver 2, quarantine 2", duplicate=1, unreadable=1)
 
