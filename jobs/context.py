@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf
 from pathlib import Path
 
 from pyspark.sql import SparkSession
@@ -43,9 +44,10 @@ class Context:
         """Opened by the first who asks: jobs that only move rows do not wait for MLflow."""
         return Tracking(self.settings.tracking, self.out, self.settings.run.name)
 
-    def alone(self, job: str) -> AbstractContextManager[None]:
-        """No other job of this machine changes the lake meanwhile. Raises LakeError."""
-        return alone(self.lake.root, job, self.settings.lake.wait_seconds)
+    def alone(self, job: str, *, for_ever: bool = False) -> AbstractContextManager[None]:
+        """No other job of this machine changes the lake meanwhile. Raises LakeError where one does
+        for too long, unless this one may wait `for_ever`."""
+        return alone(self.lake.root, job, inf if for_ever else self.settings.lake.wait_seconds)
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:

@@ -11,7 +11,8 @@
 Takes what is there and ends; with --every it comes back after so many seconds, until stopped.
 Killed at any moment, the same command goes on where it stopped: no record is lost or lands twice.
 Sources may share a lake: the same event from two of them becomes one silver row. Of the jobs that
-change one lake only one is at work; others on this machine wait lake.wait_seconds, then say so.
+change one lake only one is at work: others on this machine wait for lake.wait_seconds, then say
+so; landings with --every take turns.
 """
 
 from __future__ import annotations
@@ -142,7 +143,7 @@ def main(argv: list[str]) -> None:
         feeds = feeds_of(context, args.source)
         while True:
             started = time.monotonic()
-            with context.alone("land"):
+            with context.alone("land", for_ever=args.every is not None):
                 print(told(land(context, feeds)), flush=True)
             if args.every is None:
                 break
