@@ -13,8 +13,6 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 STRUCT = "__fields"
-# Some field may bear the name under which Spark would keep what it could not read.
-OPTIONS = {"columnNameOfCorruptRecord": "__corrupt"}
 
 
 class FieldReader:
@@ -35,7 +33,10 @@ class FieldReader:
                 for n in self._places]  # fmt: skip
         # By place, because names may differ in case alone.
         placed = [T.StructField(f"f{place}", f.dataType) for place, f in enumerate(read)]
-        struct = F.from_json("payload", T.StructType(read), OPTIONS).cast(T.StructType(placed))
+        # Where Spark would keep what it cannot read: any name but that of a field.
+        corrupt = "_" * (1 + max(map(len, self._places)))
+        options = {"columnNameOfCorruptRecord": corrupt}
+        struct = F.from_json("payload", T.StructType(read), options).cast(T.StructType(placed))
         return rows.select(*kept, F.when(F.col("whole"), struct).alias(STRUCT))
 
     def field(self, name: str, kind: str) -> Column:
