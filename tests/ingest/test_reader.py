@@ -7,7 +7,7 @@ from pyspark.sql import Row, SparkSession
 from pyspark.sql import functions as F
 
 from recsys_lib.ingest.reader import FieldReader
-from recsys_lib.ingest.records import surveyed
+from recsys_lib.ingest.records import record_of, surveyed
 from recsys_lib.types import RAW_RECORD
 from tests.fuzz.hostile import TEXTS
 
@@ -17,7 +17,8 @@ NAMES = ("who", "WHO", "_corrupt_record", "__corrupt", "a.b", "a`b", "", "\x00",
 def found(spark: SparkSession, payloads: list[str], strange: Collection[str]) -> list[Row]:
     rows = spark.createDataFrame(list(enumerate(payloads)), "n int, payload string")
     reader = FieldReader([(name, "string") for name in NAMES], strange)
-    opened = reader.open(rows.withColumn("whole", F.lit(True)), F.col("n"))
+    whole = record_of(F.col("payload")).isNotNull()
+    opened = reader.open(rows.withColumn("whole", whole), F.col("n"))
     texts = [reader.field(name, "string").alias(f"c{n}") for n, name in enumerate(NAMES)]
     return opened.select("n", *texts).orderBy("n").collect()
 
