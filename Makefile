@@ -122,7 +122,7 @@ reproduce: setup ## train VERSION=n of OUT=build/demo again from its pinned data
 test: setup ## all tests, or those of TESTS=tests/clean
 	@$(PY) -m pytest $(TESTS) $(ARGS)
 
-fuzz: setup ## hostile input for SECONDS=600 at the parser and the collector; SEED=n repeats a round
+fuzz: setup ## hostile input for SECONDS=600 at parser, landing and collector; SEED=n repeats a round
 	@$(PY) -m tests.fuzz --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 bench-collector: setup ## events a second into the collector on one core, and how long each waits

@@ -7,13 +7,15 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf
 from pathlib import Path
 
 from pyspark.sql import SparkSession
 
+from recsys_lib.adapters.alone import alone
 from recsys_lib.adapters.lake import Lake
 from recsys_lib.adapters.sources.replay import ReplayFolder
 from recsys_lib.adapters.spark import spark_session
@@ -41,6 +43,11 @@ class Context:
     def tracking(self) -> Tracking:
         """Opened by the first who asks: jobs that only move rows do not wait for MLflow."""
         return Tracking(self.settings.tracking, self.out, self.settings.run.name)
+
+    def alone(self, job: str, *, for_ever: bool = False) -> AbstractContextManager[None]:
+        """No other job of this machine changes the lake meanwhile. Raises LakeError where one does
+        for too long, unless this one may wait `for_ever`."""
+        return alone(self.lake.root, job, inf if for_ever else self.settings.lake.wait_seconds)
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:

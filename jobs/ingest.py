@@ -63,7 +63,7 @@ def main(argv: list[str]) -> None:
     made.add_argument("--mapping", required=True, help="what the columns mean")
     made.add_argument("--windows", type=int, default=1, help="how many to land (default 1)")
     args = made.parse_args(argv)
-    with opened(args, "ingest", args.mapping) as context:
+    with opened(args, "ingest", args.mapping) as context, context.alone("ingest"):
         found = staged(context, args.events, None)
         parts = [range(found.first, found.history + 1), *(range(w, w + 1) for w in found.landing)]
         manifest = context.replay.manifest()

@@ -10,7 +10,9 @@
 
 Takes what is there and ends; with --every it comes back after so many seconds, until stopped.
 Killed at any moment, the same command goes on where it stopped: no record is lost or lands twice.
-Sources may share a lake, one at a time: the same event from two of them becomes one silver row.
+Sources may share a lake: the same event from two of them becomes one silver row. Of the jobs that
+change one lake only one is at work: others on this machine wait for lake.wait_seconds, then say
+so; landings with --every take turns.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from recsys_lib.adapters.sources.kafka import kafka_feed
 from recsys_lib.catalog.changes import merge_changes
 from recsys_lib.catalog.recipe import merge_catalog
 from recsys_lib.clean.recipe import READER, clean_increment
+from recsys_lib.clean.report import as_table
 from recsys_lib.errors import SettingsError
 from recsys_lib.ingest.entities import entity_rows
 from recsys_lib.ingest.landing import Landing
@@ -121,10 +124,11 @@ def land(context: Context, feeds: list[tuple[Feed, Land]]) -> Counter[str]:
 
 
 def told(counts: Counter[str]) -> str:
-    rules = {name.partition(".")[2]: rows for name, rows in counts.items() if "." in name}
-    reasons = ", ".join(f"{rule} {rows}" for rule, rows in sorted(rules.items()))
-    parts = [f"{name} {counts[name]}" for name in ("landed", "silver", "quarantine")]
-    return ", ".join(parts) + (f" ({reasons})" if reasons else "")
+    """What came of a pass: a line, and a table of the rules that rows broke, most of them first."""
+    line = ", ".join(f"{name} {counts[name]}" for name in ("landed", "silver", "quarantine"))
+    rules = {name.partition(".")[2]: (rows, 0) for name, rows in counts.items() if "." in name}
+    ordered = dict(sorted(rules.items(), key=lambda pair: (-pair[1][0], pair[0])))
+    return f"{line}\n{as_table(ordered)}" if ordered else line
 
 
 def main(argv: list[str]) -> None:
@@ -139,7 +143,8 @@ def main(argv: list[str]) -> None:
         feeds = feeds_of(context, args.source)
         while True:
             started = time.monotonic()
-            print(told(land(context, feeds)), flush=True)
+            with context.alone("land", for_ever=args.every is not None):
+                print(told(land(context, feeds)), flush=True)
             if args.every is None:
                 break
             time.sleep(max(0.0, started + args.every - time.monotonic()))

@@ -50,7 +50,7 @@ def _due(context: Context) -> range:
 def main(argv: list[str]) -> None:
     made = parser(__doc__)
     args = made.parse_args(argv)
-    with opened(args, "prepare") as context:
+    with opened(args, "prepare") as context, context.alone("prepare"):
         done = settle(context)
         for window, counts in done.items():
             print(f"window {window}: {counts}")

@@ -73,7 +73,7 @@ def main(argv: list[str]) -> None:
     made.add_argument("--window", type=int, help="only rows of this window")
     made.add_argument("--mapping", metavar="YAML", help="corrected mapping; default: the run's")
     args = made.parse_args(argv)
-    with opened(args, "reingest") as context:
+    with opened(args, "reingest") as context, context.alone("reingest"):
         chosen = Selection(args.reason, args.since, args.window)
         counts = bring_back(context, chosen, _fixed(context, args.mapping))
         told = as_table(by_rule(context.lake))

@@ -197,7 +197,7 @@ def main(argv: list[str]) -> None:
     made.add_argument("--weeks", "--windows", type=int, metavar="N", help="increments to learn")
     args = made.parse_args(argv)
     started = time.monotonic()
-    with opened(args, "replay", args.mapping) as context:
+    with opened(args, "replay", args.mapping) as context, context.alone("replay"):
         found = staged(context, args.events, args.weeks)
         there = len(found.increments)
         if (args.weeks or 0) > there:

@@ -55,6 +55,7 @@ class LakeSettings(Section):
     max_small_files: int = Field(64, ge=2, description="more of them in a table are compacted")
     keep_hours: int = Field(168, ge=0, description="a vacuum leaves what was removed since")
     keep_versions: int = Field(3, ge=1, description="models whose training rows stay readable")
+    wait_seconds: float = Field(60.0, ge=0, description="for another job that changes the lake")
 
 
 class IngestSettings(Section):
@@ -122,6 +123,9 @@ class JdbcSettings(Section):
     id: str = Field("id", description="column: tells rows of one moment apart")
     settle_seconds: float = Field(
         10.0, ge=0, description="younger rows wait: one of an earlier moment may be committed yet"
+    )
+    look_back_seconds: float = Field(
+        600.0, ge=0, description="rows committed so much later than they were written still land"
     )
     max_rows_per_batch: int = Field(200_000, ge=1)
 

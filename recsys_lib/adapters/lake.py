@@ -7,9 +7,11 @@ the tiny ledger go through delta-rs, which answers in milliseconds and without t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+from delta.exceptions import DeltaConcurrentModificationException
 from delta.tables import DeltaTable as SparkTable
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
@@ -135,7 +137,8 @@ class Lake:
             shown = {"delta.dataSkippingStatsColumns": ",".join(told)} if told else {}
             writer = writer.partitionBy(*partition_by) if partition_by else writer
             writer = writer.options(**{**shown, **(properties or {})})
-        writer.save(self.path(table))
+        with _no_other_writer(table):
+            writer.save(self.path(table))
         self._written.add(table)
 
     def merge_once(
@@ -180,7 +183,8 @@ class Lake:
         self.spark.conf.set(app_key, app)
         self.spark.conf.set(version_key, str(version))
         try:
-            merge.execute()
+            with _no_other_writer(table):
+                merge.execute()
         finally:
             self.spark.conf.unset(app_key)
             self.spark.conf.unset(version_key)
@@ -205,8 +209,7 @@ class Lake:
             return None  # the table was only compacted
         fresh = self._rows.measured(fresh, files)
         self.pins.write(fresh, _reader(reader), files)
-        self.ledger.write(fresh, reader, "open")
-        return fresh
+        return self.ledger.open(fresh, reader)
 
     def mark_read(
         self,
@@ -285,6 +288,18 @@ class Lake:
             return DeltaTable(self.path(table))
         except TableNotFoundError:
             return None
+
+
+@contextmanager
+def _no_other_writer(table: str) -> Iterator[None]:
+    """Delta lets one of two writes through; the other one left nothing. Raises LakeError."""
+    try:
+        yield
+    except DeltaConcurrentModificationException as error:
+        raise LakeError(
+            f"another process changed {table} in this moment; nothing of this write is in it: let "
+            "one of them work, then start this again"
+        ) from error
 
 
 def _reader(name: str) -> str:

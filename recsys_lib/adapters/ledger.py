@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import DeltaTable, write_deltalake
-from deltalake.exceptions import TableNotFoundError
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake.exceptions import DeltaError, TableNotFoundError
 
+from recsys_lib.errors import LakeError
 from recsys_lib.types import Increment
 
 SCHEMA = pa.schema(
@@ -42,22 +43,37 @@ class Ledger:
 
     def rows(self, table: str | None = None, reader: str | None = None) -> list[dict[str, Any]]:
         """All rows, oldest first; `counts` as a dict. Grows by a few rows a window."""
+        return _rows(self._log(), table, reader)
+
+    def open(self, increment: Increment, reader: str) -> Increment:
+        """Note that `reader` begins with `increment`; the one that comes back is to be read.
+
+        It is another one where another process was faster. Raises LakeError where both are at it
+        in this moment.
+        """
+        log = self._log()
+        theirs, read = _position(_rows(log, increment.table, reader))
+        if theirs is not None:
+            return theirs
+        if read > increment.from_version:
+            raise _overtaken(increment, reader)
+        mark = Transaction(f"open:{increment.table}:{reader}", increment.to_version)
+        rows = _one(_row(increment, reader, "open"))
+        said = CommitProperties(app_transactions=[mark])
         try:
-            found = DeltaTable(self.path).to_pyarrow_table()
-        except TableNotFoundError:
-            return []
-        for column, value in (("table", table), ("reader", reader)):
-            if value is not None:
-                found = found.filter(pc.equal(found[column], value))
-        listed = found.sort_by([("written", "ascending")]).to_pylist()
-        return [{**row, "counts": json.loads(row["counts"] or "{}")} for row in listed]
+            # Of what was seen: Delta refuses both to make a table and to repeat a transaction that
+            # came after it.
+            mode: Literal["append", "error"] = "append" if log else "error"
+            write_deltalake(log or self.path, rows, mode=mode, commit_properties=said)
+        except DeltaError as error:
+            if self.position(increment.table, reader) == (None, read):
+                raise  # nobody was faster: something else is wrong
+            raise _overtaken(increment, reader) from error
+        return increment
 
     def position(self, table: str, reader: str) -> tuple[Increment | None, int]:
         """The increment that is open, if any, and the first version that is not read."""
-        rows = self.rows(table, reader)
-        read = max((row["to_version"] for row in rows if row["state"] == "read"), default=0)
-        waiting = [r for r in rows if r["state"] == "open" and r["from_version"] >= read]
-        return (_increment(waiting[0]) if waiting else None), read
+        return _position(self.rows(table, reader))
 
     def behind(self, table: str) -> int | None:
         """The first version that some reader of `table` has not read; None without a reader.
@@ -86,15 +102,60 @@ class Ledger:
         window: int | None = None,
         counts: Mapping[str, Any] | None = None,
     ) -> None:
-        row = {
-            **asdict(increment),
-            "reader": reader,
-            "state": state,
-            "window": increment.last_window if window is None else window,
-            "counts": json.dumps(dict(counts or {}), sort_keys=True),
-            "written": datetime.now(UTC),
-        }
-        write_deltalake(self.path, pa.Table.from_pylist([row], schema=SCHEMA), mode="append")
+        row = _row(increment, reader, state, window, counts)
+        write_deltalake(self.path, _one(row), mode="append")
+
+    def _log(self) -> DeltaTable | None:
+        try:
+            return DeltaTable(self.path)
+        except TableNotFoundError:
+            return None
+
+
+def _rows(log: DeltaTable | None, table: str | None, reader: str | None) -> list[dict[str, Any]]:
+    if log is None:
+        return []
+    found = log.to_pyarrow_table()
+    for column, value in (("table", table), ("reader", reader)):
+        if value is not None:
+            found = found.filter(pc.equal(found[column], value))
+    listed = found.sort_by([("written", "ascending")]).to_pylist()
+    return [{**row, "counts": json.loads(row["counts"] or "{}")} for row in listed]
+
+
+def _position(rows: Sequence[dict[str, Any]]) -> tuple[Increment | None, int]:
+    read = max((row["to_version"] for row in rows if row["state"] == "read"), default=0)
+    waiting = [r for r in rows if r["state"] == "open" and r["from_version"] >= read]
+    return (_increment(waiting[0]) if waiting else None), read
+
+
+def _row(
+    increment: Increment,
+    reader: str,
+    state: str,
+    window: int | None = None,
+    counts: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    return {
+        **asdict(increment),
+        "reader": reader,
+        "state": state,
+        "window": increment.last_window if window is None else window,
+        "counts": json.dumps(dict(counts or {}), sort_keys=True),
+        "written": datetime.now(UTC),
+    }
+
+
+def _one(row: dict[str, Any]) -> pa.Table:
+    return pa.Table.from_pylist([row], schema=SCHEMA)
+
+
+def _overtaken(increment: Increment, reader: str) -> LakeError:
+    return LakeError(
+        f"{reader} was about to begin with versions [{increment.from_version}, "
+        f"{increment.to_version}) of {increment.table}, but another process has just done so; "
+        "nothing is lost or double: let one of them work, then start this again"
+    )
 
 
 def _increment(row: dict[str, Any]) -> Increment:

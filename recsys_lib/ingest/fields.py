@@ -53,11 +53,9 @@ def news(
     ]
 
 
-def changed(known: Iterable[Field], source: str, found: Survey) -> Column:
-    """Says of a row which field has changed its kind, and how; null where none has.
-
-    Only fields that the survey saw differ are looked at, so as a rule this costs nothing.
-    """
+def changed(known: Iterable[Field], source: str, found: Survey) -> Column | None:
+    """Says of a row with its `record` which field has changed its kind, and how; null where none
+    has. None where the survey saw no difference, which is the rule."""
     told: list[Column] = []
     typed = F.coalesce("typed", F.lit(True))
     for field in known:
@@ -71,11 +69,11 @@ def changed(known: Iterable[Field], source: str, found: Survey) -> Column:
         if field.name in found.untyped and field.kind in TYPES:
             read = F.try_variant_get(it, "$", TYPES[field.kind])
             told = [*told, F.when(~typed & now.isNotNull() & read.isNull(), text)]
-    return F.coalesce(*told) if told else F.lit(None).cast("string")
+    return F.coalesce(*told) if told else None
 
 
-def columns(known: Iterable[Field], source: str, without: frozenset[str]) -> Column | None:
-    """A struct of the fields of `source`, each of the type it had first in this lake.
+def columns(known: Iterable[Field], source: str, without: frozenset[str]) -> dict[str, str]:
+    """Fields of `source` that become columns, each of the type it had first in this lake.
 
     `without`: names that have a column of their own. Fields whose name cannot be a column's stay
     in the payload; of two that differ in case alone the first is taken.
@@ -87,10 +85,7 @@ def columns(known: Iterable[Field], source: str, without: frozenset[str]) -> Col
         fits = COLUMN_NAME.fullmatch(field.name) and field.name not in without
         if field.source == source and fits:
             taken.setdefault(field.name.lower(), field.name)
-    if not taken:
-        return None
-    wanted = ", ".join(f"`{name}`: {types[lowered]}" for lowered, name in taken.items())
-    return F.try_variant_get("record", "$", f"struct<{wanted}>")
+    return {name: types[lowered] for lowered, name in taken.items()}
 
 
 def _majority(opened: DataFrame, names: list[str]) -> Mapping[str, str]:

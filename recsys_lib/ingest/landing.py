@@ -11,15 +11,23 @@ from recsys_lib.errors import SettingsError
 from recsys_lib.ingest import fields
 from recsys_lib.ingest.axis import Axis, find_axis
 from recsys_lib.ingest.bronze import check_mapping, meaning, texts_of
-from recsys_lib.ingest.records import UNREADABLE, Survey, canonical, open_records, survey
-from recsys_lib.ingest.references import Tree, no_columns, referred, text_columns
+from recsys_lib.ingest.reader import FieldReader
+from recsys_lib.ingest.records import (
+    UNREADABLE,
+    Survey,
+    canonical,
+    open_records,
+    record_of,
+    surveyed,
+)
+from recsys_lib.ingest.references import Tree, kinds_of, no_columns, referred
 from recsys_lib.mapping import Mapping
 from recsys_lib.settings import CleanSettings, IngestSettings
 from recsys_lib.tables import Lake
 
 TABLE = "bronze"
 CHANGED = "changed_type"
-RECORD = "__record"
+RECORD, FIELDS = "__record", "__more"
 # So many records, of which not one has what the mapping calls the user, say that it is wrong.
 ENOUGH = 100
 
@@ -51,24 +59,23 @@ class Landing:
         """
         if self.lake.done(TABLE, app, number):
             return 0
-        raw = raw.persist()
+        self._known = fields.known_fields(self.lake)  # another source may have met more of them
+        kept, found = surveyed(raw)
         try:
-            opened = open_records(raw)
-            found = survey(opened)
             self._check(found)
-            self._learn_fields(found, opened, app, number)
-            rows = self._bronze(opened, found)
+            self._learn_fields(found, kept, app, number)
+            rows = self._bronze(kept, found)
             stamped = rows.withColumns(
                 {"arrived": F.current_timestamp(), "batch": F.lit(number).cast("bigint")}
             )
             wrote = self.lake.append_once(TABLE, stamped, app=app, version=number)
         finally:
-            raw.unpersist()
+            kept.unpersist()
         return found.rows if wrote else 0
 
-    def _learn_fields(self, found: Survey, opened: DataFrame, app: str, number: int) -> None:
+    def _learn_fields(self, found: Survey, kept: DataFrame, app: str, number: int) -> None:
         limit = self.settings.max_fields
-        new = fields.news(self._known, self.source, found, opened, limit)
+        new = fields.news(self._known, self.source, found, open_records(kept), limit)
         if not new:
             return
         values = [(f.source, f.name, f.kind, f.place) for f in new]
@@ -76,36 +83,47 @@ class Landing:
         self.lake.append_once(fields.TABLE, rows, app=app, version=number)
         self._known = fields.known_fields(self.lake)
 
-    def _bronze(self, opened: DataFrame, found: Survey) -> DataFrame:
+    def _bronze(self, kept: DataFrame, found: Survey) -> DataFrame:
         mapping = self.mapping
         change = fields.changed(self._known, self.source, found)
-        struct = fields.columns(self._known, self.source, _plain(mapping))
-        kept = {
+        more = fields.columns(self._known, self.source, _plain(mapping))
+        named = kinds_of(self._named())
+        reader = FieldReader([*named.items(), *more.items()], found.strange)
+        whole = F.col("whole")
+        told = {
             "payload": F.coalesce("payload", F.lit("")),
+            "whole": whole,
             "origin": F.col("origin"),
             "partition": F.col("partition"),
             "offset": F.col("offset"),
-            "record": F.col("record"),
-            "problem": F.coalesce("problem", F.when(F.col("record").isNull(), UNREADABLE)),
+            "problem": F.coalesce("problem", F.when(~whole, UNREADABLE)),
             "detail": F.col("detail"),
-            "change": change,
+            "change": F.lit(None).cast("string") if change is None else change,
         }
-        kept = {**kept, "fields": struct} if struct is not None else kept
-        record = F.struct(*(column.alias(name) for name, column in kept.items())).alias(RECORD)
-        rows = opened.select(record, *text_columns(self._named(), F.col("record")))
-        told = meaning(rows, mapping, self._axis(rows), self.earliest)
+        record = F.struct(*(column.alias(name) for name, column in told.items())).alias(RECORD)
+        rows = reader.open(kept if change is None else open_records(kept), record)
+        struct = [F.when(F.col(RECORD)["whole"], F.struct(*reader.fields(more))).alias(FIELDS)]
+        return self._meant(
+            rows.select(RECORD, *reader.fields(named), *(struct if more else [])), bool(more)
+        )
+
+    def _meant(self, rows: DataFrame, more: bool) -> DataFrame:
+        """Bronze rows, of RECORD and the fields that the mapping speaks of."""
+        told = meaning(rows, self.mapping, self._axis(rows), self.earliest)
         own_key, rejected = told.pop("own_key"), told.pop("rejected")
         it = F.col(RECORD)
+        # A record is opened once more only where its content has to tell it from others.
+        content = F.when(it["whole"], canonical(record_of(it["payload"])))
         changed = F.when(it["change"].isNotNull(), CHANGED)
         return rows.select(
             F.lit(self.source).alias("source"),
-            F.md5(F.coalesce(own_key, canonical(it["record"]), it["payload"])).alias("key"),
+            F.md5(F.coalesce(own_key, content, it["payload"])).alias("key"),
             it["payload"].alias("payload"),
             *(column.alias(name) for name, column in told.items()),
             F.coalesce(it["problem"], changed, rejected).alias("rejected"),
             F.coalesce(it["detail"], it["change"]).alias("detail"),
             *(it[name].alias(name) for name in ("origin", "partition", "offset")),
-            *([it["fields"].alias("fields")] if struct is not None else []),
+            *([F.col(FIELDS).alias("fields")] if more else []),
         )
 
     def _axis(self, rows: DataFrame) -> Axis:

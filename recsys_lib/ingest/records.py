@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, Observation
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
@@ -22,13 +22,15 @@ class Survey:
     """What one micro-batch holds: rows, those that are objects, and {field: kind}.
 
     A kind is text, number, boolean, object or array; None where records disagree. `untyped` are the
-    fields of records of a format in which all is text.
+    fields of records of a format in which all is text. `strange`: fields that some record has as
+    anything but text or null.
     """
 
     rows: int
     objects: int
     kinds: dict[str, str | None]
     untyped: frozenset[str] = frozenset()
+    strange: frozenset[str] = frozenset()
 
     @property
     def names(self) -> frozenset[str]:
@@ -37,13 +39,13 @@ class Survey:
 
 def open_records(raw: DataFrame) -> DataFrame:
     """`raw` (see types.RAW_RECORD) with `record`, a variant that is null for what is no object."""
-    # In brackets, because what stands after the first value would go unseen.
-    listed = F.try_parse_json(F.concat(F.lit("["), F.col("payload"), F.lit("]")))
-    opened = raw.withColumn("listed", F.when(F.col("problem").isNull(), listed))
-    alone = F.try_variant_get("listed", "$[1]", "variant").isNull()
-    an_object = F.try_variant_get("listed", "$[0]", "struct<a string>").isNotNull()
-    record = F.when(alone & an_object, F.try_variant_get("listed", "$[0]", "variant"))
-    return opened.withColumn("record", record).drop("listed")
+    opened = raw.withColumn("listed", F.when(F.col("problem").isNull(), _listed(F.col("payload"))))
+    return opened.withColumn("record", _first(F.col("listed"))).drop("listed")
+
+
+def record_of(payload: Column) -> Column:
+    """The same, of a payload alone."""
+    return _first(_listed(payload))
 
 
 def values(record: Column) -> Column:
@@ -51,17 +53,28 @@ def values(record: Column) -> Column:
     return F.try_variant_get(record, "$", "map<string,variant>")
 
 
-def survey(opened: DataFrame) -> Survey:
-    """One pass over a micro-batch."""
-    typed, record = F.coalesce("typed", F.lit(True)), F.col("record")
-    found = opened.agg(
+def surveyed(raw: DataFrame) -> tuple[DataFrame, Survey]:
+    """`raw` with `whole`, whether it is an object, kept in memory or on disk for its next readers;
+    and what it holds. One pass over the source, in which each record is opened once."""
+    typed, record, told = F.coalesce("typed", F.lit(True)), F.col("record"), Observation()
+    opened = open_records(raw).observe(
+        told,
         F.count(F.lit(1)).alias("rows"),
         F.count("record").alias("objects"),
         F.schema_of_variant_agg(F.when(typed, record)).alias("typed"),
         F.schema_of_variant_agg(F.when(~typed, record)).alias("untyped"),
-    ).collect()[0]
-    untyped = frozenset(kinds_of(found["untyped"]))
-    return Survey(found["rows"], found["objects"], kinds_of(found["typed"]), untyped)
+    )
+    kept = opened.withColumn("whole", record.isNotNull()).drop("record").persist()
+    try:
+        kept.count()
+        found = told.get
+    except BaseException:
+        kept.unpersist()
+        raise
+    kinds, untyped = kinds_of(found["typed"]), kinds_of(found["untyped"])
+    strange = {name for part in (kinds, untyped) for name, told in part.items() if told != "text"}
+    whole = Survey(found["rows"], found["objects"], kinds, frozenset(untyped), frozenset(strange))
+    return kept, whole
 
 
 def kinds_of(shape: str | None) -> dict[str, str | None]:
@@ -92,6 +105,18 @@ def canonical(record: Column) -> Column:
     """
     texts = F.try_variant_get(record, "$", "map<string,string>")
     return F.to_json(F.map_filter(texts, lambda _, value: value.isNotNull()))
+
+
+def _listed(payload: Column) -> Column:
+    # In brackets, because what stands after the first value would go unseen.
+    return F.try_parse_json(F.concat(F.lit("["), payload, F.lit("]")))
+
+
+def _first(listed: Column) -> Column:
+    """The only element, where it is an object."""
+    alone = F.try_variant_get(listed, "$[1]", "variant").isNull()
+    an_object = F.try_variant_get(listed, "$[0]", "struct<a string>").isNotNull()
+    return F.when(alone & an_object, F.try_variant_get(listed, "$[0]", "variant"))
 
 
 def _kind(found: T.DataType) -> str | None:

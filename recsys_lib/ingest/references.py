@@ -41,6 +41,11 @@ def text_columns(tree: Tree, record: Column) -> list[Column]:
     return [named.getField(name).alias(name) for name in tree]
 
 
+def kinds_of(tree: Tree) -> dict[str, str]:
+    """The type of each field as `text_columns` gives it."""
+    return {name: _ddl(inner) if inner else "string" for name, inner in tree.items()}
+
+
 def no_columns(tree: Tree) -> list[Column]:
     """The same columns, all null: enough to see whether SQL can be made of them."""
     fields = T.DataType.fromDDL(_ddl(tree)) if tree else T.StructType()
@@ -79,6 +84,5 @@ def _with(tree: Tree, parts: list[str]) -> Tree:
 
 
 def _ddl(tree: Tree) -> str:
-    kinds = {name: _ddl(inner) if inner else "string" for name, inner in tree.items()}
-    quoted = (f"`{name.replace('`', '``')}`: {kind}" for name, kind in kinds.items())
+    quoted = (f"`{name.replace('`', '``')}`: {kind}" for name, kind in kinds_of(tree).items())
     return f"struct<{', '.join(quoted)}>"

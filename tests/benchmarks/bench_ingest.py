@@ -31,6 +31,14 @@ from tests.cluster.process import ClusterError
 
 FILES = 4  # of a part of the log, so that both cores have two
 RIVALS = ("copy", "landing")
+# As README says it for a busy source: what runs for minutes is worth the optimising compiler. The
+# bare copy has it too.
+LONG_RUN = "spark.conf={spark.driver.extraJavaOptions: '-XX:+UseParallelGC'}"
+# The worst of all sources is what is reported.
+WORST: dict[str, Callable[..., float]] = {
+    "landing_vs_bare_copy": min,
+    "landing_last_vs_first_million": max,
+}
 
 
 class Record:
@@ -158,7 +166,9 @@ def main() -> None:
         except ClusterError as error:
             print(f"{name}: not measured: {error}")
             continue
-        report = {**report, name: found, "ratios": {**report["ratios"], name: found["ratios"]}}
+        mine, before = found["ratios"], report["ratios"]
+        ratios = {n: worst(mine[n], before.get(n, mine[n])) for n, worst in WORST.items()}
+        report = {**report, name: found, "ratios": ratios}
         report["settings"] = found.pop("settings")
         args.out.mkdir(parents=True, exist_ok=True)
         target = args.out / ("ingest-short.json" if args.short else "ingest.json")
@@ -185,7 +195,7 @@ def one(
         mapping = out / "events.yaml"
         mapping.write_text(yaml.safe_dump(MAPPING.model_dump(exclude_none=True, mode="json")))
         argv = ["--config", "conf/local.yaml", "--out", str(out)]
-        asked = parser(None).parse_args([*argv, *(f"--set={text}" for text in sets)])
+        asked = parser(None).parse_args([*argv, *(f"--set={text}" for text in (LONG_RUN, *sets))])
         context = stack.enter_context(opened(asked, "bench", str(mapping)))
         source: Source = Kafka(context) if name == "kafka" else Files(context, FILES)
         fed = run(source, context, record, rows, marks[-1], total)

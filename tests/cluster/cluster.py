@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from recsys_lib.adapters.jars import pyspark_home
 from tests.cluster import hdfs, kafka, mariadb
-from tests.cluster.process import ClusterError, Service, free_port
+from tests.cluster.process import ClusterError, MissingError, Service, free_port
 
 POM = Path(__file__).with_name("pom.xml")
 PARTS = ("hdfs", "kafka", "mariadb")
 JARS = {"hdfs": "hadoop", "kafka": "kafka"}
+CONNECTORS = {"kafka": "spark-sql-kafka", "mariadb": "mariadb-java-client"}
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,16 @@ class Cluster:
             return "Java is missing: apt-get install openjdk-17-jdk-headless"
         return None
 
+    def unconnected(self, part: str) -> str | None:
+        """Why Spark cannot speak to `part`; None where it can."""
+        jar = CONNECTORS.get(part)
+        if jar is None or any((pyspark_home() / "jars").glob(f"{jar}*.jar")):
+            return None
+        return f"Spark lacks {jar}: make setup brings it where Maven works"
+
     def up(self, parts: Sequence[str] = PARTS) -> None:
-        """Start what is not running, and wait until all of it is healthy. Raises ClusterError."""
+        """Start what is not running, and wait until all of it is healthy. Raises ClusterError,
+        MissingError where the machine lacks something."""
         for part in parts:
             self._fetch(part)
         found = self._services(self._ports(), parts)
@@ -116,7 +126,7 @@ class Cluster:
     def _fetch(self, part: str) -> None:
         reason = self.missing(part)
         if reason is not None:
-            raise ClusterError(f"{part}: {reason}")
+            raise MissingError(f"{part}: {reason}")
         if part not in JARS or self._jars(part).exists():
             return
         beside = self._jars(part).with_suffix(".partial")
@@ -124,5 +134,5 @@ class Cluster:
         command += ["dependency:copy-dependencies", f"-DoutputDirectory={beside}"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            raise ClusterError(f"{part}: Maven did not bring its jars: {done.stdout[-1500:]}")
+            raise MissingError(f"{part}: Maven did not bring its jars: {done.stdout[:500]}")
         beside.rename(self._jars(part))

@@ -11,6 +11,7 @@ from pyspark.sql import SparkSession
 
 from tests.cluster.cluster import Cluster
 from tests.cluster.live import Live
+from tests.cluster.process import MissingError
 
 ROOT = Path(__file__).parents[2]
 
@@ -51,8 +52,12 @@ def live(spark: SparkSession, hdfs: str, tmp_path: Path) -> Live:
 
 
 def _started(cluster: Cluster, part: str) -> str:
-    reason = cluster.missing(part)
+    reason = cluster.missing(part) or cluster.unconnected(part)
+    try:
+        if reason is None:
+            cluster.up([part])
+    except MissingError as error:
+        reason = str(error)
     if reason is not None:
         pytest.skip(f"without {part}: {reason}")
-    cluster.up([part])
     return cluster.addresses()[part]

@@ -31,8 +31,9 @@ MAPPING = {
 }
 
 
-# Many rows in one pass, unlike in other tests: what is compiled for them is paid back.
-PLAIN: dict[str, Any] = {"small": False, "conf": {"spark.ui.enabled": "false"}}
+# Many rows in one pass, unlike in other tests: what is compiled for them is paid back, where the
+# job lives to its end.
+COMPILED = {"spark.ui.enabled": "false"}
 
 
 def said(main: Callable[[list[str]], None], args: list[str], secret: str = "") -> str:
@@ -69,13 +70,14 @@ class Live:
 
     def land_alone(self, source: str, settings: Mapping[str, object]) -> Ended:
         """The same in a process of its own. Fails where the job does."""
-        ended = run("land", *self.arguments(source, settings), log=self.folder / "land", **PLAIN)
+        args, log = self.arguments(source, settings), self.folder / "land"
+        ended = run("land", *args, log=log, small=False, conf=COMPILED)
         assert ended.code == 0, ended.said
         return ended
 
     def job(self, source: str, settings: Mapping[str, object], *more: object) -> Job:
         args = [*self.arguments(source, settings), *more]
-        return Job("land", *args, log=self.folder / "killed", **PLAIN)
+        return Job("land", *args, log=self.folder / "killed", small=False)
 
     def rows(self, table: str, *names: str) -> list[dict[str, Any]]:
         file_system(self.lake)  # delta-rs knows hdfs:// by itself, Python's file systems do not

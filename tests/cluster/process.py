@@ -26,6 +26,10 @@ class ClusterError(RuntimeError):
     """A server did not come up; the message holds the last lines it wrote."""
 
 
+class MissingError(ClusterError):
+    """The machine lacks what a part of the cluster needs, which says nothing about our code."""
+
+
 @dataclass(frozen=True)
 class Service:
     """One process of the cluster.

@@ -7,13 +7,17 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from jobs import write_back
+from recsys_lib.adapters.alone import alone
 from recsys_lib.adapters.folders import file_system
-from recsys_lib.errors import SourceError
+from recsys_lib.adapters.mysql import Mysql
+from recsys_lib.clean.report import as_table
+from recsys_lib.errors import LakeError, SourceError
 from tests.adapters.sources.shop_api import TOKEN, serving
 from tests.cluster.cluster import Cluster
 from tests.cluster.live import Live, event, said, text
@@ -26,6 +30,10 @@ def ids(live: Live) -> list[str]:
     return sorted(json.loads(row["payload"])["event_id"] for row in live.rows("bronze", "payload"))
 
 
+def summary(line: str, **rules: int) -> str:
+    return f"{line}\n{as_table({rule: (rows, 0) for rule, rows in rules.items()})}"
+
+
 def rules(live: Live) -> dict[str, int]:
     return dict(Counter(row["rule"] for row in live.rows("quarantine", "rule")))
 
@@ -36,8 +44,11 @@ def test_kafka_and_files_and_an_api_share_a_lake_and_an_event_is_silver_once(
     live.mapping()
     live.send(kafka, "shared", [text("1"), text("2", coupon="x"), '{"cut', text("1")])
     settings = {"kafka.servers": kafka, "kafka.topic": "shared"}
+    busy = pytest.raises(LakeError, match=r"land must have hdfs://.*, but reingest")
+    with alone(live.lake, "reingest", 0), busy:
+        live.land("kafka", {**settings, "lake.wait_seconds": 0})
     ended = live.land("kafka", settings)
-    assert ended == "landed 4, silver 2, quarantine 2 (duplicate 1, unreadable 1)"
+    assert ended == summary("landed 4, silver 2, quarantine 2", duplicate=1, unreadable=1)
 
     inbox = f"{live.lake}-inbox"
     fs, inner = file_system(inbox)
@@ -54,8 +65,8 @@ def test_kafka_and_files_and_an_api_share_a_lake_and_an_event_is_silver_once(
         with fs.open(f"{inner}/{name}", "wb") as file:
             file.write(content)
     ended = live.land("files", {"files.path": inbox})
-    told = "quarantine 3 (damaged_file 1, duplicate 1, unreadable 1)"
-    assert ended == f"landed 6, silver 3, {told}"
+    aside = {"damaged_file": 1, "duplicate": 1, "unreadable": 1}
+    assert ended == summary("landed 6, silver 3, quarantine 3", **aside)
 
     events = [event(n, at=f"2024-01-0{n}T10:00:00Z") for n in ("1", "7", "8")]
     with serving(events) as api:
@@ -63,7 +74,7 @@ def test_kafka_and_files_and_an_api_share_a_lake_and_an_event_is_silver_once(
         http = {**http, "http.window_hours": 24 * 200}
         api.moods = [(503, {}, b""), (429, {"Retry-After": "1"}, b"")]
         ended = live.land("http", http, TOKEN)
-        assert ended == "landed 3, silver 2, quarantine 1 (duplicate 1)"
+        assert ended == summary("landed 3, silver 2, quarantine 1", duplicate=1)
     silver = live.rows("silver", "key", "source")
     assert Counter(row["source"] for row in silver) == {"kafka": 2, "files": 3, "http": 2}
     assert len({row["key"] for row in silver}) == 7
@@ -135,7 +146,7 @@ def shop(cluster: Cluster, mariadb: str) -> Iterator[Cluster]:
     cluster.sql("DROP TABLE behaviour, products, people;")
 
 
-def test_rows_of_mysql_land_by_time_and_id_and_none_of_one_moment_is_lost(
+def test_rows_of_mysql_land_by_time_and_id_though_moments_are_equal_or_commits_late(
     live: Live, shop: Cluster, mariadb: str
 ) -> None:
     table = {"id": "id", "path": "jdbc"}
@@ -174,6 +185,15 @@ def test_rows_of_mysql_land_by_time_and_id_and_none_of_one_moment_is_lost(
     assert ended == "landed 1, silver 1, quarantine 0"
     numbers = sorted(json.loads(row["payload"])["id"] for row in live.rows("bronze", "payload"))
     assert numbers == [*range(20), 99]
+    # A long transaction: its row was written before the last that landed, and is committed after.
+    late = "2024-01-09 09:55:00"
+    shop.sql(f"INSERT INTO behaviour VALUES (50, 'u1', 'i', '2024-01-08', 2, '{late}');")
+    ended = live.land("jdbc", settings, PASSWORD)
+    assert ended == summary("landed 22, silver 1, quarantine 21", duplicate=21)
+    ended = live.land("jdbc", settings, PASSWORD)
+    assert ended == "landed 0, silver 0, quarantine 0"
+    silver = live.rows("silver", "key")
+    assert len(silver) == len({row["key"] for row in silver}) == 22
     assert {row["time"].isoformat() for row in live.rows("silver", "time")} == {
         "2024-01-08T10:00:00.500000+00:00",
         "2024-01-08T00:00:00+00:00",
@@ -183,7 +203,22 @@ def test_rows_of_mysql_land_by_time_and_id_and_none_of_one_moment_is_lost(
     assert [row["town"] for row in live.rows("users", "town")] == ["Ulm"]
 
 
-def test_slates_and_summaries_are_merged_into_mysql_once_and_only_if_newer(
+@contextmanager
+def dying(statements: int) -> Iterator[None]:
+    """The process ends when it has said so many statements to MySQL."""
+    run, left = Mysql.run, iter(range(statements))
+
+    def last(database: Mysql, *sql: str) -> None:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        run(database, *sql)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Mysql, "run", last)
+        yield
+
+
+def test_slates_and_summaries_are_merged_into_mysql_once_though_killed_and_only_if_newer(
     live: Live, shop: Cluster, mariadb: str
 ) -> None:
     live.mapping()
@@ -202,6 +237,11 @@ def test_slates_and_summaries_are_merged_into_mysql_once_and_only_if_newer(
     sets = {"lake.root": live.lake, "jdbc.url": mariadb, "jdbc.user": USER}
     sets = {**sets, "jdbc.password_variable": "SHOP"}
     args = ["--out", str(live.folder / "out"), *(f"--set={k}={v}" for k, v in sets.items())]
+    # Killed as the first table is made, before and after its rows are merged, in the second table.
+    for statements in (0, 1, 2, 4):
+        with pytest.raises(KeyboardInterrupt), dying(statements):
+            said(write_back.main, args, PASSWORD)
+    assert "staging" in shop.sql("SHOW TABLES;")
     for _ in range(2):
         assert "alluvium_slates: 1 rows merged" in said(write_back.main, args, PASSWORD)
         told = shop.sql("SELECT id, items, scores, model_version FROM alluvium_slates;")

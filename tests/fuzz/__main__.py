@@ -1,4 +1,4 @@
-"""Hostile input at the parser and the collector: `make fuzz [SECONDS=600] [SEED=n]`.
+"""Hostile input at parser, landing and collector: `make fuzz [SECONDS=600] [SEED=n]`.
 
 Each round has a seed of its own. What fails is kept in build/fuzz with how to repeat it.
 """
@@ -9,34 +9,38 @@ import argparse
 import shutil
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from random import SystemRandom
 
 from recsys_lib.adapters.spark import spark_session
 from recsys_lib.settings import SparkSettings
 from tests.fuzz.collector import hostile_requests
+from tests.fuzz.landing import hostile_batches
 from tests.fuzz.parser import hostile_round
 from tests.serve.service import ROOT
 
 FOLDER = ROOT / "build" / "fuzz"
-PARSER_SHARE = 0.7
+ROUNDS = {"parser": hostile_round, "landing": hostile_batches}
+COLLECTOR_SHARE = 0.3
+MAX_FAULTS = 3
 
 
 def main() -> int:
     made = argparse.ArgumentParser(description=__doc__)
     made.add_argument("--seconds", type=float, default=600)
     made.add_argument("--seed", type=int, help="of the first round; default: a new one")
-    made.add_argument("--only", choices=("parser", "collector"))
+    made.add_argument("--only", choices=("collector", *ROUNDS))
     args = made.parse_args()
     seed = SystemRandom().randrange(2**31) if args.seed is None else args.seed
     FOLDER.mkdir(parents=True, exist_ok=True)
     print(f"seed {seed}", flush=True)
     faults = 0
-    if args.only != "parser":
-        share = 1 if args.only else 1 - PARSER_SHARE
-        faults += collector(seed, share * args.seconds)
+    if args.only in (None, "collector"):
+        faults += collector(seed, (1 if args.only else COLLECTOR_SHARE) * args.seconds)
     if args.only != "collector":
-        faults += parser(seed, (1 if args.only else PARSER_SHARE) * args.seconds)
+        share = 1 if args.only else 1 - COLLECTOR_SHARE
+        faults += tables(seed, share * args.seconds, [args.only] if args.only else list(ROUNDS))
     return 1 if faults else 0
 
 
@@ -52,17 +56,22 @@ def collector(seed: int, seconds: float) -> int:
     return 0
 
 
-def parser(seed: int, seconds: float) -> int:
-    """Rounds until the time is up, at least one; stops at the third that fails."""
-    end, rounds, lines, faults = time.monotonic() + seconds, 0, 0, 0
+def tables(seed: int, seconds: float, names: list[str]) -> int:
+    """Rounds by turns until the time is up, one of each at least; stops at the third that fails."""
+    end, faults = time.monotonic() + seconds, 0
+    rounds, lines = Counter[str](), Counter[str]()
     with spark_session(SparkSettings(master="local[2]", driver_memory="2g"), "fuzz") as spark:
-        while (rounds == 0 or time.monotonic() < end) and faults < 3:
+        while faults < MAX_FAULTS and (time.monotonic() < end or len(rounds) < len(names)):
+            name = names[rounds.total() % len(names)]
+            number = seed + rounds[name]
+            rounds[name] += 1
             try:
-                lines += hostile_round(spark, FOLDER, seed + rounds)
+                lines[name] += ROUNDS[name](spark, FOLDER, number)
             except Exception as error:
-                faults += fault("parser", seed + rounds, error, FOLDER)
-            rounds += 1
-    print(f"parser: {rounds} rounds, {lines} lines all accounted for, {faults} rounds failed")
+                faults += fault(name, number, error, FOLDER)
+    for name, count in rounds.items():
+        print(f"{name}: {count} rounds, {lines[name]} lines all accounted for")
+    print(f"{faults} rounds failed")
     return faults
 
 

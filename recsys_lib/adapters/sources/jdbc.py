@@ -3,6 +3,10 @@
 The stream is one of ranges of that pair: each is planned once, kept as a small file, and read in
 one micro-batch, again after a kill. Rows younger than the settling time are not planned: of two
 transactions with one time of change, the one that is committed later must not be passed over.
+
+A transaction may take longer than that, and then commits rows behind the place that was reached. So
+each range keeps a digest of the rows before its end; where the database gives another one now, they
+are planned once more. What has landed before is a duplicate then, or merged a second time.
 """
 
 from __future__ import annotations
@@ -21,6 +25,8 @@ from recsys_lib.adapters.sources.feed import Feed, record
 from recsys_lib.adapters.sources.stream import FOREVER
 from recsys_lib.errors import SettingsError
 from recsys_lib.settings import JdbcSettings
+
+MOMENT = "'%Y-%m-%d %H:%i:%s.%f'"
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,7 @@ class Table:
         found = self.check()
         due = f"FROM {quoted(self.name)} WHERE {self._updated} <= '{until}'"
         due = f"{due} AND {self._after(after)}" if after else due
-        moment = f"DATE_FORMAT({self._updated}, '%Y-%m-%d %H:%i:%s.%f')"
+        moment = f"DATE_FORMAT({self._updated}, {MOMENT})"
         numeric = found[self.settings.id] in NUMERIC
         # Hexadecimal, so that no id can be read as SQL.
         identity = self._id if numeric else f"CONCAT('_utf8mb4 0x', HEX({self._id}))"
@@ -68,14 +74,31 @@ class Table:
         rows = self.database.ask(f"{select} {full}") or self.database.ask(f"{select} {rest}")
         return Place(*map(str, rows[0])) if rows else None
 
+    def tail(self, last: Place) -> str:
+        """A digest of the rows that lie less than `look_back_seconds` before `last`, and of it."""
+        row = f"CRC32(CONCAT_WS(' ', {self._updated}, {self._id}))"
+        [found] = self.database.ask(
+            f"SELECT COUNT(*), BIT_XOR({row}) FROM {quoted(self.name)} "
+            f"WHERE {self._after(self.before(last))} AND NOT {self._after(last)}"
+        )
+        return " ".join(map(str, found))
+
+    def before(self, last: Place) -> Place:
+        """The place from which on rows are looked at again."""
+        back = f"INTERVAL {round(self.settings.look_back_seconds * 1e6)} MICROSECOND"
+        moment = f"CAST('{last.moment}' AS DATETIME(6)) - {back}"
+        [[since]] = self.database.ask(f"SELECT DATE_FORMAT({moment}, {MOMENT})")
+        # No id is larger than NULL, so rows of that very moment are not looked at; before the
+        # first moment that the database knows there is nothing to look at.
+        return Place(since or last.moment, "NULL")
+
     def settled(self) -> str:
         """Up to when rows are due, by the clock of the database."""
         table, updated = quoted(self.name), self._updated
         if self.database.ask(f"SELECT 1 FROM {table} WHERE {updated} IS NULL LIMIT 1"):
             warnings.warn(f"{self.name}: rows without {updated} never land", stacklevel=2)
         pause = f"INTERVAL {round(self.settings.settle_seconds * 1e6)} MICROSECOND"
-        form = "'%Y-%m-%d %H:%i:%s.%f'"
-        [[moment]] = self.database.ask(f"SELECT DATE_FORMAT(NOW(6) - {pause}, {form})")
+        [[moment]] = self.database.ask(f"SELECT DATE_FORMAT(NOW(6) - {pause}, {MOMENT})")
         return str(moment)
 
     def rows(self, after: Place | None, last: Place) -> DataFrame:
@@ -118,10 +141,14 @@ class Ranges:
         after: Place | None = None
         if done:
             with fs.open(done[-1], "r") as file:
-                after = Place(**json.load(file)["last"])
+                kept = json.load(file)
+            after = Place(**kept["last"])
+            if table.tail(after) != kept.get("tail"):
+                after = table.before(after)
         number, until = len(done), table.settled()
         while (last := table.next_place(after, until)) is not None:
-            planned = {"after": asdict(after) if after else None, "last": asdict(last)}
+            ends = {"after": asdict(after) if after else None, "last": asdict(last)}
+            planned = {**ends, "tail": table.tail(last)}
             write_text(f"{self.folder}/{number:012d}.json", json.dumps(planned))
             number, after = number + 1, last
 
