@@ -231,6 +231,7 @@ class TrainSettings(Section):
     threads_per_rank: int = Field(1, ge=1)
     epochs: float = Field(2.0, gt=0)
     increment_epochs: float = Field(2.0, gt=0)
+    min_steps: int = Field(300, ge=1, description="of a first model, however few examples")
     batch_size: int = Field(128, ge=1, description="examples a step over all ranks")
     learning_rate: float = Field(2e-3, gt=0)
     increment_learning_rate: float = Field(3e-4, gt=0)

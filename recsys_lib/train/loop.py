@@ -228,7 +228,8 @@ def _validation(
 def _steps(lesson: Lesson, examples: int, first: bool) -> int:
     epochs = lesson.train.epochs if first else lesson.train.increment_epochs
     share = 1 + (lesson.train.rehearsal if lesson.rehearse else 0.0)
-    return max(1, math.ceil(examples * share * epochs / lesson.train.batch_size))
+    least = lesson.train.min_steps if first else 1
+    return max(least, math.ceil(examples * share * epochs / lesson.train.batch_size))
 
 
 def _pruner(lesson: Lesson, parent: Bundle | None, steps: int) -> Any:

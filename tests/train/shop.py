@@ -31,6 +31,7 @@ MODEL = ModelSettings(
 TRAIN = TrainSettings(
     ranks=1,
     epochs=8,
+    min_steps=1,
     increment_epochs=8,
     batch_size=32,
     learning_rate=2e-2,
