@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,9 @@ from recsys_lib.train.loss import answers, distillation_loss, mixture_loss
 from recsys_lib.train.optimizers import load_slots, optimizer, save_slots
 
 Signature = dict[str, tf.TensorSpec]
-Teacher = tuple[Network, float]
-"""A network that is not learned, and the weight of its word."""
+Teacher = tuple[Network, float, bool]
+"""A network that is not learned, the weight of its word, and whether it counts on new examples too.
+"""
 
 
 def learn_increment(lesson: Lesson) -> dict[str, Any]:
@@ -77,17 +78,19 @@ def learn_increment(lesson: Lesson) -> dict[str, Any]:
     step_fn = _step_function(network, built, catalog, lesson, signature, teacher)
     peak = lesson.train.increment_learning_rate if parent else lesson.train.learning_rate
     curve: list[tuple[int, float]] = []
-    sparse: list[tuple[int, float]] = []
+    sparse: list[tuple[int, dict[str, float]]] = []
     report = _progress(lesson, steps)
     for step in range(steps):
         rate.assign(peak * _schedule(step, steps, lesson.train.warmup))
         if pruner:
             pruner.at_step(network, step)
         loss = step_fn(next(batches))
+        if pruner:
+            _check_equal_on_all_ranks(_masks(network))
         if step % max(1, steps // 100) == 0 or step == steps - 1:
             curve.append((step, float(hvd.allreduce(loss))))
             if pruner:
-                sparse.append((step, pruner.sparsity(named_arrays(network))["total"]))
+                sparse.append((step, pruner.sparsity(named_arrays(network))))
             report(step + 1, curve[-1][1])
     arrays = named_arrays(network)
     _check_equal_on_all_ranks(arrays)
@@ -100,7 +103,7 @@ def learn_increment(lesson: Lesson) -> dict[str, Any]:
         "cpu_seconds": round(time.process_time(), 2),
         "loss": curve,
         "sparsity": sparsity,
-        "sparsity_curve": sparse,
+        "sparsity_curves": _by_layer(sparse),
         "parameters": int(sum(array.size for array in arrays.values())),
     }
 
@@ -121,12 +124,14 @@ def learn_increment(lesson: Lesson) -> dict[str, Any]:
                 "items": catalog.items,
             },
         ).save(lesson.folder)
+        if lesson.finish:
+            lesson.finish(lesson.folder)
 
     on_first_rank(save)
     _total(0.0)  # no rank reports success before the files are there
     hvd.shutdown()
     folder = Path(lesson.folder)
-    return {**summary, "bytes": sum(file.stat().st_size for file in folder.iterdir())}
+    return {**summary, "bytes": sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())}
 
 
 def on_first_rank(action: Callable[[], None]) -> None:
@@ -196,13 +201,20 @@ def _spec(lesson: Lesson, catalog: Catalog, parent: Bundle | None) -> Any:
 
 
 def _teacher(lesson: Lesson, catalog: Catalog, parent: Bundle | None) -> Teacher | None:
-    """The parent as it was, and how much its word counts: the less, the more is new (ADER)."""
+    """Whose answers are kept: those of the lesson's teacher, else of the parent as it was, which
+    count the less, the more is new (ADER)."""
+    if lesson.teacher:
+        dense = Bundle.load(lesson.teacher).grown(catalog)
+        network = Network(spec_of(dense.spec), lesson.seed)
+        load_arrays(network, dense.arrays)
+        return network, lesson.train.distillation, True
     if parent is None or not lesson.rehearse or not lesson.train.distils:
         return None
     network = Network(spec_of(parent.spec), lesson.seed)
     load_arrays(network, parent.arrays)
     known = parent.lineage.get("items", catalog.items) / max(1, catalog.items)
-    return network, lesson.train.distillation * math.sqrt(known * min(1.0, lesson.train.rehearsal))
+    weight = lesson.train.distillation * math.sqrt(known * min(1.0, lesson.train.rehearsal))
+    return network, weight, False
 
 
 def _step_function(
@@ -225,9 +237,10 @@ def _step_function(
             told = answers(network, x, attributes, stats, training=True)
             loss = mixture_loss(told, x)
             if teacher is not None:
-                master, weight = teacher
+                master, weight, always = teacher
                 right = answers(master, x, attributes, stats, training=False)
-                loss += weight * distillation_loss(right, told, x["rehearsed"])
+                rows = tf.ones_like(x["rehearsed"]) if always else x["rehearsed"]
+                loss += weight * distillation_loss(right, told, rows)
         tape = hvd.DistributedGradientTape(tape)
         gradients = tape.gradient(loss, variables)
         pairs = [(g, v) for g, v in zip(gradients, variables, strict=True) if g is not None]
@@ -278,13 +291,25 @@ def _progress(lesson: Lesson, steps: int) -> Callable[[int, float], None]:
     return report
 
 
+def _by_layer(points: list[tuple[int, dict[str, float]]]) -> dict[str, list[tuple[int, float]]]:
+    names = points[0][1] if points else {}
+    return {name: [(step, shares[name]) for step, shares in points] for name in names}
+
+
+def _masks(network: Network) -> dict[str, np.ndarray]:
+    return {
+        f"{name}/{place}": mask.numpy()
+        for name, layer in network.layers.items()
+        for place, (_, mask, _) in enumerate(getattr(layer, "pruning_vars", []))
+    }
+
+
 def _check_equal_on_all_ranks(arrays: dict[str, np.ndarray]) -> None:
     """Zeros must be at the same places everywhere, or the saved masks are one rank's opinion."""
-    digest = hashlib.sha256()
+    digest = 0
     for name in sorted(arrays):
-        digest.update((arrays[name] != 0).tobytes())
-    mine = int.from_bytes(digest.digest()[:4], "big")
-    every = hvd.allgather(tf.constant([mine], tf.int64)).numpy()
+        digest = zlib.crc32(np.packbits(arrays[name] != 0).tobytes(), digest)
+    every = hvd.allgather(tf.constant([digest], tf.int64)).numpy()
     if len(set(every.tolist())) > 1:
         raise RanksError(
             f"masks must be equal on all {hvd.size()} ranks, got {len(set(every.tolist()))} kinds; "

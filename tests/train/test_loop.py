@@ -5,9 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from recsys_lib.compress.shrink import shrunk
+from recsys_lib.errors import RanksError
 from recsys_lib.evaluate.baselines import Popularity
-from recsys_lib.model.bundle import table_rows
+from recsys_lib.model.bundle import Bundle, table_rows
 from recsys_lib.model.scorer import ModelScorer
 from recsys_lib.train import loop
 from tests.train.conftest import PRUNE, Learned, learn
@@ -129,7 +132,7 @@ def test_pruning_reaches_its_sparsity_and_the_saved_weights_are_zeros(second: Le
 
 
 def test_sparsity_rises_over_the_steps_and_never_falls(second: Learned) -> None:
-    shares = [share for _, share in second.summary["sparsity_curve"]]
+    shares = [share for _, share in second.summary["sparsity_curves"]["total"]]
     assert shares[0] < 0.1
     assert (np.diff(shares) >= -1e-6).all()
 
@@ -143,7 +146,7 @@ def test_tables_and_single_outputs_stay_dense(second: Learned) -> None:
 def test_a_second_increment_never_falls_below_its_parents_sparsity(
     second: Learned, third: Learned
 ) -> None:
-    shares = [share for _, share in third.summary["sparsity_curve"]]
+    shares = [share for _, share in third.summary["sparsity_curves"]["total"]]
     assert shares[-1] == pytest.approx(PRUNE.final_sparsity, abs=0.02)
     assert min(shares) > PRUNE.final_sparsity - 0.05
     assert hit_rate(ModelScorer(third.bundle), RING + 2) > of_popularity(RING + 2)
@@ -160,3 +163,49 @@ def test_momentum_instead_of_adam_learns_too(shop: Shop, tmp_path: Path) -> None
     losses = [loss for _, loss in learned.summary["loss"]]
     assert losses[-1] < losses[0]
     assert "items/embeddings|momentum" in learned.bundle.optimizer
+
+
+def test_every_pruned_layer_has_its_curve_of_sparsity(second: Learned) -> None:
+    curves = second.summary["sparsity_curves"]
+    assert set(curves) == set(second.summary["sparsity"])
+    for name, curve in curves.items():
+        assert curve[-1][1] == pytest.approx(second.summary["sparsity"][name], abs=0.05)
+
+
+def test_ranks_that_differ_in_a_mask_do_not_go_on(
+    shop: Shop, first: Learned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(first.lesson.folder).with_name("apart")
+    lesson = shop.lesson((3, 3), folder, parent=first.lesson.folder, train=SHORT, prune=PRUNE)
+    gather = loop.hvd.allgather
+    monkeypatch.setattr(loop.hvd, "allgather", lambda mine: gather(tf.concat([mine, mine + 1], 0)))
+    with pytest.raises(RanksError, match="masks must be equal on all"):
+        learn(lesson)
+    assert not folder.exists()
+
+
+def test_a_shrunk_model_learns_from_its_dense_teacher(shop: Shop, first: Learned) -> None:
+    dense = first.bundle
+    small = Path(first.lesson.folder).with_name("shrunk")
+    shrunk(dense, heads=0.5, neurons=0.25).save(small)
+    folder = small.with_name("taught")
+    lesson = shop.lesson(
+        (0, 2), folder, parent=str(small), teacher=first.lesson.folder, train=TRAIN
+    )
+    taught = learn(lesson).bundle
+    assert taught.spec["block_heads"] == [1]
+    assert taught.spec["block_neurons"] == [4]
+    assert taught.arrays["block_0_query/kernel"].shape == (16, 8)
+    before = hit_rate(ModelScorer(Bundle.load(small)), RING)
+    assert hit_rate(ModelScorer(taught), RING) >= max(0.9, before)
+
+
+def test_the_next_increment_goes_on_from_a_shrunk_model(shop: Shop, first: Learned) -> None:
+    small = Path(first.lesson.folder).with_name("small")
+    shrunk(first.bundle, heads=0.5, neurons=0.25).save(small)
+    folder = small.with_name("next")
+    lesson = shop.lesson((3, 3), folder, parent=str(small), rehearse=(0, 2), prune=PRUNE)
+    learned = learn(lesson).bundle
+    assert learned.catalog.items == RING + 2
+    assert learned.spec["block_heads"] == [1]
+    assert hit_rate(ModelScorer(learned), RING + 2) > 0.8
