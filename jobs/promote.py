@@ -9,7 +9,8 @@ from jobs.context import Context, log, opened, parser, run
 from jobs.evaluate import Scores, evaluate
 from recsys_lib.evaluate.gate import judge
 from recsys_lib.evaluate.intervals import by_slice
-from recsys_lib.types import Verdict
+from recsys_lib.settings import GateSettings
+from recsys_lib.types import ModelVersion, Verdict
 
 
 def promote(context: Context, window: int, scores: Scores) -> Verdict | None:
@@ -25,13 +26,21 @@ def promote(context: Context, window: int, scores: Scores) -> Verdict | None:
     if verdict is None:
         ours = by_slice(scores.replicates, window, "candidate")
         theirs = by_slice(scores.replicates, window, "champion")
-        verdict = judge(ours, theirs, context.settings.gate)
+        verdict = judge(ours, theirs, _gate(context, candidate))
         log.info("window %s: %s", window, verdict)
     if verdict.promote:
         tracking.promote(candidate, verdict, window)
     else:
         tracking.record_verdict(candidate, verdict, window)
     return verdict
+
+
+def _gate(context: Context, candidate: ModelVersion) -> GateSettings:
+    """A form that is smaller than the champion's may lose as much as compress.floor."""
+    champion, gate = context.tracking.champion(), context.settings.gate
+    if candidate.form != "shrunk" or champion is None or champion.form == "shrunk":
+        return gate
+    return gate.model_copy(update={"min_gain": -context.settings.compress.floor})
 
 
 def main(argv: list[str]) -> None:

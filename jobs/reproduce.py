@@ -15,7 +15,7 @@ import numpy as np
 
 from jobs.context import Context, opened, parser, run
 from jobs.shop import catalog_reader, sequence_rows
-from jobs.train import EVER, learn, new_pruner
+from jobs.train import EVER, learn_and_ship, new_pruner
 from recsys_lib.errors import TrackingError
 from recsys_lib.settings import Settings, validate
 from recsys_lib.train.lesson import Lesson
@@ -68,7 +68,8 @@ def main(argv: list[str]) -> None:
         was = Bundle.load(context.tracking.local_path(version))
         own = {n: v for n, v in was.lineage.items() if n not in ("sparsity", "items")}
         lesson = lesson_of(context, version, own)
-        learn(context, lesson)
+        learned = validate(Settings, own["settings"], f"lineage of {version.uri}", [])
+        lesson, _ = learn_and_ship(context, lesson, learned.compress)
         now = Bundle.load(lesson.folder)
         distance = apart(was.arrays, now.arrays)
         print(f"{version.uri}: largest difference of a weight {distance:.2g}, in {lesson.folder}")

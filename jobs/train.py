@@ -7,18 +7,24 @@ Without a champion the first model is trained on the history and promoted.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from pyspark.sql import functions as F
 
 from jobs.context import Context, log, opened, parser, run
+from jobs.shipping import Shipping, Shrinking
 from jobs.shop import catalog_reader, sequence_rows
 from recsys_lib.adapters.ranks import run_on_ranks
+from recsys_lib.compress.widths import shares, target, widths
 from recsys_lib.errors import SourceError, TrackingError
 from recsys_lib.evaluate.gate import judge
 from recsys_lib.increment.plan import lesson_windows
+from recsys_lib.model.bundle import manifest_of
+from recsys_lib.settings import CompressSettings
 from recsys_lib.train.lesson import Lesson
-from recsys_lib.types import Increment, ModelVersion
+from recsys_lib.types import Form, Increment, ModelVersion
 
 EVER = -(2**31)
 """Before the first window."""
@@ -32,7 +38,7 @@ def train(context: Context, window: int) -> ModelVersion | None:
         if lesson is None:
             return None
         _pin(context, window, lesson)
-        summary = learn(context, lesson)
+        lesson, summary = learn_and_ship(context, lesson, context.settings.compress)
         if not summary["examples"]:
             log.warning("window %s: no example to learn from", window)
             return None
@@ -41,6 +47,73 @@ def train(context: Context, window: int) -> ModelVersion | None:
         context.tracking.promote(done, judge({}, None, context.settings.gate))
     _unpin_superseded(context)
     return done
+
+
+def learn_and_ship(
+    context: Context, lesson: Lesson, settings: CompressSettings
+) -> tuple[Lesson, dict[str, Any]]:
+    """Learn the lesson and export what came of it: the last lesson there was, and its summary.
+
+    A wide model is shrunk once, in steps, each of which the wide one teaches; the increments after
+    that learn at the widths that were left.
+    """
+    ship = Shipping(
+        settings, lesson.rows, lesson.windows[1], lesson.task, lesson.targets, _form(lesson)
+    )
+    steps = shares(settings.heads, settings.neurons, settings.steps)
+    if not _shrinks(lesson, settings):
+        shipped = replace(lesson, finish=ship)
+        return shipped, learn(context, shipped)
+    stage = replace(lesson, folder=f"{lesson.folder}.wide")
+    line: tuple[str, ...] = (str(lesson.parent),)
+    for number, (heads, neurons) in enumerate(steps, 1):
+        small = f"{lesson.folder}.small-{number}"
+        shrink = Shrinking(heads, neurons, line, lesson.prune, small)
+        summary = learn(context, replace(stage, finish=shrink))
+        if not summary["examples"]:
+            return lesson, summary
+        folder = f"{lesson.folder}.step-{number}" if number < len(steps) else lesson.folder
+        stage, line = _taught(lesson, settings, small, folder), ()
+    stage = replace(stage, finish=replace(ship, form="shrunk"))
+    return stage, learn(context, stage)
+
+
+def _shrinks(lesson: Lesson, settings: CompressSettings) -> bool:
+    """Only a fine-tune does: a first model has not pruned, so its magnitudes mean little."""
+    if lesson.parent is None or not settings.shrink:
+        return False
+    spec = manifest_of(Path(lesson.parent))["spec"]
+    return target(spec, settings.heads, settings.neurons) != widths(spec)
+
+
+def _taught(lesson: Lesson, settings: CompressSettings, small: str, folder: str) -> Lesson:
+    """The small model learns the latest windows, and what the wide one says of them."""
+    last = lesson.windows[1]
+    train = lesson.train.model_copy(
+        update={
+            "increment_epochs": settings.distil_epochs,
+            "distillation": settings.distillation,
+            "rehearsal": 0.0,
+        }
+    )
+    return replace(
+        lesson,
+        windows=(last - settings.distil_windows + 1, last),
+        rehearse=None,
+        parent=small,
+        teacher=f"{lesson.folder}.wide",
+        folder=folder,
+        train=train,
+    )
+
+
+def _form(lesson: Lesson) -> Form:
+    """What a lesson that is not shrunk makes."""
+    if lesson.parent is None:
+        return "dense"
+    if manifest_of(Path(lesson.parent))["spec"].get("block_heads"):
+        return "shrunk"
+    return "pruned" if lesson.prune.enabled else "dense"
 
 
 def learn(context: Context, lesson: Lesson) -> dict[str, Any]:
@@ -156,6 +229,7 @@ def _register(
     context: Context, window: int, lesson: Lesson, summary: dict[str, Any]
 ) -> ModelVersion:
     sparsity = summary["sparsity"]
+    form: Form = "shrunk" if lesson.teacher else _form(lesson)
     metrics = {name: summary[name] for name in ("examples", "steps", "seconds", "cpu_seconds")}
     layers = {f"sparsity/{name}": share for name, share in sparsity.items() if name != "total"}
     return context.tracking.log_version(
@@ -171,7 +245,7 @@ def _register(
             "bytes": summary["bytes"],
             "loss": summary["loss"][-1][1],
         },
-        curves={"learning_loss": summary["loss"], "learning_sparsity": summary["sparsity_curve"]},
+        curves={"learning_loss": summary["loss"], **_sparsity_curves(summary)},
         tags={
             "windows": f"{lesson.windows[0]}..{lesson.windows[1]}",
             "mapping": context.mapping.name,
@@ -179,8 +253,15 @@ def _register(
             **{f"delta.{name}": version for name, version in lesson.lineage["tables"].items()},
         },
         vocabulary_version=lesson.lineage["tables"]["vocabulary"],
-        form="pruned" if sparsity.get("total") else "dense",
+        form=form,
     )
+
+
+def _sparsity_curves(summary: dict[str, Any]) -> dict[str, Any]:
+    """One of the whole, and one of each layer."""
+    curves = dict(summary["sparsity_curves"])
+    whole = {"learning_sparsity": curves.pop("total")} if curves else {}
+    return {**whole, **{f"learning_sparsity/{name}": curve for name, curve in curves.items()}}
 
 
 def main(argv: list[str]) -> None:

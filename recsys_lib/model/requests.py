@@ -5,12 +5,14 @@ The same function makes the exam of a window and, once it has been judged, its l
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.histories import Histories, Targets
 from recsys_lib.model.ragged import offsets_of, spans
 
@@ -73,6 +75,21 @@ def whole_histories(batch: pa.RecordBatch | pa.Table, now: float) -> Histories:
         rows.at,
         np.full(len(table), now, np.float32),
         rows.profile,
+    )
+
+
+def known_to(shop: Catalog, histories: Histories) -> Histories:
+    """The histories with what the shop does not know (items, types, profiles) as unknown."""
+    width = len(shop.profile)
+    profile = histories.profile
+    if profile.shape[1] != width:
+        profile = np.zeros((len(histories), width), np.int32)
+    sizes = np.asarray(shop.profile, dtype=np.int32)
+    return replace(
+        histories,
+        items=np.where(histories.items <= shop.items, histories.items, 0),
+        types=np.where(histories.types < len(shop.types), histories.types, 0),
+        profile=np.where(profile <= sizes, profile, 0),
     )
 
 
