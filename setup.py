@@ -59,8 +59,10 @@ setup(
         ],
         "dev": [
             "hypothesis",
+            "implicit==0.7.3",
             "import-linter",
             "ipykernel",
+            "lightgbm==4.7.0",
             "mypy",
             "nbclient",
             "nbformat",

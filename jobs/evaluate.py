@@ -78,7 +78,12 @@ def _score(context: Context, window: int, roles: dict[str, int]) -> int | None:
         )
         baskets = mapping.task == "next_window"
         scored = score_window(
-            sequences, exam.scorers, exam.requests, settings.evaluate, new=baskets
+            sequences,
+            exam.scorers,
+            exam.requests,
+            settings.evaluate,
+            new=baskets,
+            shelf=exam.shelf,
         )
         by_role = [F.struct(F.lit(role), F.lit(f"v{n}")) for role, n in roles.items()]
         pairs = F.filter(F.array(*by_role), lambda pair: pair["col2"] == F.col("scorer"))

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from jobs.context import Context, opened, parser, run
-from jobs.shop import catalog_reader, sequence_rows
-from jobs.train import EVER, learn_and_ship, new_pruner
+from jobs.train import learn_and_ship, lesson
 from recsys_lib.errors import TrackingError
 from recsys_lib.settings import Settings, validate
 from recsys_lib.train.lesson import Lesson
@@ -28,24 +27,14 @@ CLOSE = 1e-3
 def lesson_of(context: Context, version: ModelVersion, lineage: dict[str, Any]) -> Lesson:
     """What the version was taught, to be taught again."""
     settings = validate(Settings, lineage["settings"], f"lineage of {version.uri}", [])
-    first, last = lineage["windows"]
     parent = lineage["parent"]
-    tables = lineage["tables"]
-    reader = catalog_reader(context, last + 1, settings.features.count_windows, tables)
-    return Lesson(
-        windows=(first, last),
-        rehearse=(EVER, first - 1) if parent and settings.train.rehearses else None,
-        rows=sequence_rows(context, tables["sequences"]),
-        read_catalog=reader,
+    return lesson(
+        context,
+        tuple(lineage["windows"]),
+        lineage["tables"],
+        settings,
         parent=context.tracking.local_path(context.tracking.version(parent)) if parent else None,
         folder=str(context.out / "models" / f"reproduced-{version.version}"),
-        task=context.mapping.task,
-        targets=context.mapping.targets,
-        model=settings.model,
-        train=settings.train,
-        prune=settings.prune,
-        pruner=new_pruner,
-        seed=settings.run.seed,
         lineage=lineage,
     )
 
@@ -67,12 +56,12 @@ def main(argv: list[str]) -> None:
         version = context.tracking.version(args.version)
         was = Bundle.load(context.tracking.local_path(version))
         own = {n: v for n, v in was.lineage.items() if n not in ("sparsity", "items")}
-        lesson = lesson_of(context, version, own)
-        learned = validate(Settings, own["settings"], f"lineage of {version.uri}", [])
-        lesson, _ = learn_and_ship(context, lesson, learned.compress)
-        now = Bundle.load(lesson.folder)
+        again = lesson_of(context, version, own)
+        settings = validate(Settings, own["settings"], f"lineage of {version.uri}", [])
+        again, _ = learn_and_ship(context, again, settings.compress)
+        now = Bundle.load(again.folder)
         distance = apart(was.arrays, now.arrays)
-        print(f"{version.uri}: largest difference of a weight {distance:.2g}, in {lesson.folder}")
+        print(f"{version.uri}: largest difference of a weight {distance:.2g}, in {again.folder}")
         if distance > CLOSE:
             raise TrackingError(
                 f"{version.uri} must come out within {CLOSE} of itself, got {distance:.2g}; are "

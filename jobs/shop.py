@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from jobs.context import Context
 from recsys_lib.adapters.shards import CatalogReader, SequenceRows
+from recsys_lib.evaluate.slates import Shelf
 from recsys_lib.features.recipe import neighbours_before
 from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.histories import Scorer
@@ -83,6 +85,15 @@ class Exam:
         recency = RecencyFrequency(recent, self.decay)
         stale = FrozenScorer(ModelScorer(Bundle.load(self.stale)), "stale")
         return [*models, stale, Popularity(recent), personal, recency]
+
+    def shelf(self) -> Shelf:
+        """What slates are described by: recent buyers, and the category named in the settings."""
+        shop, names = self._shop(), self.reader.item_attributes
+        column = names.index(self.settings.category) if self.settings.category in names else 0
+        categories = shop.attributes[:, column] if names else np.zeros(shop.items + 1, np.int32)
+        return Shelf(
+            self.reader.recent_users(shop.items, self.settings.popularity_windows), categories
+        )
 
     def requests(self, batch: pa.RecordBatch) -> Any:
         """The window's questions and answers."""

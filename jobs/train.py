@@ -22,7 +22,7 @@ from recsys_lib.errors import SourceError, TrackingError
 from recsys_lib.evaluate.gate import judge
 from recsys_lib.increment.plan import lesson_windows
 from recsys_lib.model.bundle import manifest_of
-from recsys_lib.settings import CompressSettings
+from recsys_lib.settings import CompressSettings, Settings
 from recsys_lib.train.lesson import Lesson
 from recsys_lib.types import Form, Increment, ModelVersion
 
@@ -179,31 +179,56 @@ def _lesson(context: Context, window: int) -> Lesson | None:
     if inside.isEmpty():
         return None
     _check_targets(context)
-    earlier = None if parent is None else (EVER, windows[0] - 1)
     reader = catalog_reader(context, window + 1, settings.features.count_windows)
-    return Lesson(
-        windows=windows,
-        rehearse=earlier if settings.train.rehearses else None,
-        rows=sequence_rows(context),
-        read_catalog=reader,
+    tables = {**reader.tables, "sequences": context.lake.version("sequences")}
+    return lesson(
+        context,
+        windows,
+        tables,
+        settings,
         parent=tracking.local_path(parent) if parent else None,
         folder=str(context.out / "models" / f"window-{window}"),
-        task=mapping.task,
-        targets=mapping.targets,
+        lineage={
+            "mapping": mapping.name,
+            "parent": parent.version if parent else None,
+            "windows": list(windows),
+            "tables": tables,
+            "time": mapping.time.model_dump(),
+            "axis": _axis(context),
+            "settings": settings.model_dump(mode="json", exclude={"run": {"out"}}),
+        },
+    )
+
+
+def lesson(
+    context: Context,
+    windows: tuple[int, int],
+    tables: dict[str, int],
+    settings: Settings,
+    *,
+    parent: str | None,
+    folder: str,
+    lineage: dict[str, Any],
+) -> Lesson:
+    """The windows first..last as `tables` have them, for a child of the bundle in `parent`."""
+    rehearses = parent is not None and settings.train.rehearses
+    return Lesson(
+        windows=windows,
+        rehearse=(EVER, windows[0] - 1) if rehearses else None,
+        rows=sequence_rows(context, tables["sequences"]),
+        read_catalog=catalog_reader(
+            context, windows[1] + 1, settings.features.count_windows, tables
+        ),
+        parent=parent,
+        folder=folder,
+        task=context.mapping.task,
+        targets=context.mapping.targets,
         model=settings.model,
         train=settings.train,
         prune=settings.prune,
         pruner=new_pruner,
         seed=settings.run.seed,
-        lineage={
-            "mapping": mapping.name,
-            "parent": parent.version if parent else None,
-            "windows": list(windows),
-            "tables": {**reader.tables, "sequences": context.lake.version("sequences")},
-            "time": mapping.time.model_dump(),
-            "axis": _axis(context),
-            "settings": settings.model_dump(mode="json", exclude={"run": {"out"}}),
-        },
+        lineage=lineage,
     )
 
 

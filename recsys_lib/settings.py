@@ -290,6 +290,7 @@ class EvaluateSettings(Section):
     bootstrap: int = Field(500, ge=10)
     confidence: float = Field(0.95, gt=0.5, lt=1)
     popularity_windows: int = Field(4, ge=1)
+    category: str | None = Field(None, description="item attribute of diversity and calibration")
 
 
 class GateSettings(Section):

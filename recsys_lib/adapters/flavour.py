@@ -70,4 +70,4 @@ def _signature() -> Any:
     # MLflow drops the params of predict that no signature names.
     k = ParamSpec("k", DataType.long, 20)
     exclude = ParamSpec("exclude_seen", DataType.boolean, False)
-    return ModelSignature(Schema(asked), Schema(answer), ParamSchema([k, exclude]))
+    return ModelSignature(Schema([*asked]), Schema([*answer]), ParamSchema([k, exclude]))

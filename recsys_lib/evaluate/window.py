@@ -7,6 +7,8 @@ requests int, new:requests int,
 one double per metric: the SUM over the user's requests (`new:` ones over its new:requests),
 top array<int>: the best max(ks) of the user's last request.
 
+With a shelf there are also the measures of the slates themselves (see `slates`).
+
 Sums, so that means are per request and any grouping of users can be formed later; the user is
 the unit of the bootstrap (see `intervals`).
 """
@@ -21,6 +23,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recsys_lib.evaluate.metrics import NEW, distinct, metric_names, ranking_metrics
+from recsys_lib.evaluate.slates import KINDS, Shelf
 from recsys_lib.model.histories import Histories, Ints, Scorer, Targets
 from recsys_lib.model.requests import select, select_targets
 from recsys_lib.settings import EvaluateSettings
@@ -46,6 +49,7 @@ def score_window(
     settings: EvaluateSettings,
     *,
     new: bool = True,
+    shelf: Callable[[], Shelf] | None = None,
 ) -> DataFrame:
     """Rank all items for every request of `sequences` and sum the metrics by scorer and user.
 
@@ -54,11 +58,11 @@ def score_window(
     absent: a window nobody can be judged on gives no rows. With `new`, every scorer is asked a
     second time (`exclude_seen`) where the user took something new.
     """
-    schema = _ddl(settings.ks)
-    arrow = _arrow(settings.ks)
+    schema = _ddl(settings.ks, shelf is not None)
 
     def score(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         loaded: Sequence[Scorer] | None = None
+        stock: Shelf | None = None
         for batch in batches:
             for start in range(0, batch.num_rows, settings.batch_rows):
                 rows = batch.slice(start, settings.batch_rows)
@@ -66,8 +70,9 @@ def score_window(
                 if len(histories) == 0:
                     continue
                 loaded = scorers() if loaded is None else loaded
+                stock = shelf() if shelf is not None and stock is None else stock
                 for scorer in loaded:
-                    yield _scored(rows, scorer, histories, targets, row, settings, new, arrow)
+                    yield score_batch(rows, scorer, histories, targets, row, settings, new, stock)
 
     return sequences.mapInArrow(score, schema)
 
@@ -81,7 +86,7 @@ def slices_of(known: NDArray[np.int64]) -> list[list[str]]:
     return out
 
 
-def _scored(
+def score_batch(
     rows: pa.RecordBatch,
     scorer: Scorer,
     histories: Histories,
@@ -89,10 +94,12 @@ def _scored(
     row: Rows,
     settings: EvaluateSettings,
     new: bool,
-    schema: pa.Schema,
+    shelf: Shelf | None = None,
 ) -> pa.RecordBatch:
+    """Rows of `score_window` for one batch of sequences, whose `targets` and `row` are given."""
+    schema = _arrow(settings.ks, shelf is not None)
     size, depth = rows.num_rows, max(settings.ks)
-    sums = {name: np.zeros(size) for name in _sum_names(settings.ks)}
+    sums = {name: np.zeros(size) for name in _sum_names(settings.ks, shelf is not None)}
     top = np.zeros((size, depth), dtype=np.int32)
     for start in range(0, len(histories), settings.batch_rows):
         chosen = np.arange(start, min(start + settings.batch_rows, len(histories)), dtype=np.int64)
@@ -100,14 +107,18 @@ def _scored(
         place = row[chosen]
         ranked, _ = scorer.top_k(part, depth)
         _add(sums, "", ranked, wanted, place, settings.ks)
+        if shelf is not None:
+            asked = np.diff(distinct(wanted).offsets) > 0
+            for name, values in shelf.measures(part, ranked, settings.ks).items():
+                sums[name] += np.bincount(place, weights=values * asked, minlength=size)
         top[place] = ranked  # rows come in order: the last request stays
         if new:
             fresh = unseen(part, wanted)
-            asked = np.flatnonzero(np.diff(fresh.offsets))
-            if len(asked):
-                part, fresh = select(part, asked), select_targets(fresh, asked)
+            some = np.flatnonzero(np.diff(fresh.offsets))
+            if len(some):
+                part, fresh = select(part, some), select_targets(fresh, some)
                 ranked, _ = scorer.top_k(part, depth, exclude_seen=True)
-                _add(sums, NEW, ranked, fresh, place[asked], settings.ks)
+                _add(sums, NEW, ranked, fresh, place[some], settings.ks)
     kept = np.nonzero(sums["requests"] > 0)[0]
     known = rows.column("known").to_numpy(zero_copy_only=False)[kept]
     columns = {
@@ -149,13 +160,15 @@ def _add(
         sums[prefix + name] += np.bincount(place, weights=values, minlength=size)
 
 
-def _sum_names(ks: Sequence[int]) -> list[str]:
+def _sum_names(ks: Sequence[int], shelf: bool) -> list[str]:
     names = metric_names(ks)
-    return ["requests", f"{NEW}requests", *names, *(NEW + name for name in names)]
+    slates = [f"{kind}@{k}" for k in ks for kind in KINDS] if shelf else []
+    return ["requests", f"{NEW}requests", *names, *(NEW + name for name in names), *slates]
 
 
-def _arrow(ks: Sequence[int]) -> pa.Schema:
-    kinds = ((n, pa.int32() if n.endswith("requests") else pa.float64()) for n in _sum_names(ks))
+def _arrow(ks: Sequence[int], shelf: bool) -> pa.Schema:
+    names = _sum_names(ks, shelf)
+    kinds = ((n, pa.int32() if n.endswith("requests") else pa.float64()) for n in names)
     return pa.schema(
         [
             pa.field("window", pa.int32()),
@@ -168,8 +181,9 @@ def _arrow(ks: Sequence[int]) -> pa.Schema:
     )
 
 
-def _ddl(ks: Sequence[int]) -> str:
-    kinds = ((n, "int" if n.endswith("requests") else "double") for n in _sum_names(ks))
+def _ddl(ks: Sequence[int], shelf: bool) -> str:
+    names = _sum_names(ks, shelf)
+    kinds = ((n, "int" if n.endswith("requests") else "double") for n in names)
     sums = ", ".join(f"`{name}` {kind}" for name, kind in kinds)
     head = "window int, scorer string, user string, slices array<string>"
     return f"{head}, {sums}, top array<int>"

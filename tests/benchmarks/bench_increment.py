@@ -1,0 +1,190 @@
+"""Strategies of incremental learning, side by side, each window scored before it is learned.
+
+  make bench-increment [SHORT=1] [ARGS="--shops complete_journey --full-every 5"]
+
+The first model learns the weeks before the first window; then every strategy is judged on each
+window and learns it. All see today's state (histories, counts, prices, plans, neighbours); only
+weights differ. What was scored or learned is not done again: the same command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recsys_lib.evaluate.intervals import Replicates
+from tests.benchmarks.learners import Chain, learner
+from tests.benchmarks.prequential import judged, mean_of, run, shown
+from tests.benchmarks.reporting import FOLDER, table, write_report
+from tests.benchmarks.shops import Landed, landed_shop, shops
+
+STRATEGIES = ("frozen", "finetune", "finetune:model.dropout=0.3", "rehearse", "rehearse+distil",
+              "full")  # fmt: skip
+OURS, FROZEN, FULL = "rehearse+distil", "frozen", "full"
+
+
+@dataclass(frozen=True)
+class Course:
+    """The last window that the first model knows, the last that is judged; how often a `full`
+    retrain is due."""
+
+    first: int
+    last: int
+    every: int
+
+
+COURSES = {
+    "complete_journey": Course(26, 52, 5),
+    "online_retail": Course(20, 53, 8),
+    "retailrocket_sessions": Course(0, 12, 4),
+}
+SHORT = {"online_retail": Course(44, 47, 2)}
+
+
+def metrics_of(task: str) -> list[str]:
+    if task == "next_item":
+        return ["recall@20", "mrr@20", "recall@10", "mrr@10"]
+    kinds = ("precision@10", "recall@10", "f1@10", "ndcg@10")
+    return [*kinds, *(f"new:{kind}" for kind in kinds)]
+
+
+def measure(landed: Landed, course: Course, names: Sequence[str], root: Path) -> dict[str, Any]:
+    """One log: rows of the table, costs by window, ratios."""
+    chains = [Chain(landed, learner(n, course.every), course.first, root / "models") for n in names]
+    first = course.first + 1
+    windows = [w for w in landed.versions if first <= w <= course.last]
+    folder = run(landed, chains, {}, windows, root)
+    found = judged(landed, folder)
+    return summary(landed, chains, found, windows)
+
+
+def summary(
+    landed: Landed,
+    chains: Sequence[Chain],
+    found: dict[tuple[int, str], Replicates],
+    windows: Sequence[int],
+) -> dict[str, Any]:
+    """Means over all windows, and over those at which the full retrain was fresh."""
+    names = metrics_of(landed.context.mapping.task)
+    scorers = list(dict.fromkeys(scorer for _, scorer in found))
+    fresh = [w for w in windows if (w, FULL) in found and w > windows[0]]
+    costs = {c.learner.name: _costs(c, windows) for c in chains}
+    rows = []
+    for scorer in scorers:
+        for which, span in (("all", windows), ("full is fresh", fresh)):
+            mean = mean_of(found, scorer, span)
+            if mean is not None and (scorer, which) != (FULL, "all"):
+                rows.append(_row(landed, scorer, which, shown(mean, names), costs))
+    return {
+        "rows": rows,
+        "ratios": ratios(found, fresh, costs, names),
+        "weekly": [
+            {"window": w, "scorer": s, **{n: float(found[w, s].means[n][0]) for n in names}}
+            for w, s in found
+        ],
+        "costs": costs,
+    }
+
+
+def _row(
+    landed: Landed, scorer: str, which: str, values: dict[str, Any], costs: dict[str, Any]
+) -> dict[str, Any]:
+    told = [cost["cpu_seconds"] for cost in costs.get(scorer, {}).values()]
+    cpu = {"cpu seconds": round(float(np.mean(told)), 1)} if told else {}
+    return {"shop": landed.shop.name, "scorer": scorer, "windows": which, **values, **cpu}
+
+
+def _costs(chain: Chain, windows: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """What each update cost, by the window that it learned; the first model is none."""
+    learned = [chain.learned(w) for w in windows]
+    return {w: chain.learn(w) for w in learned if w is not None and w > chain.first}
+
+
+def ratios(
+    found: dict[tuple[int, str], Replicates],
+    fresh: Sequence[int],
+    costs: dict[str, dict[int, dict[str, Any]]],
+    names: Sequence[str],
+) -> dict[str, Any]:
+    """Ours against the full retrain and the frozen model, where all three have answered."""
+    if not fresh or OURS not in costs or FULL not in costs:
+        return {}
+    main = "ndcg@10" if "ndcg@10" in names else "mrr@20"
+    means = {n: mean_of(found, n, fresh) for n in (OURS, FULL, FROZEN)}
+    ours, full, frozen = (m.means[main] for m in means.values() if m is not None)
+    share = ours / full
+    low, high = np.quantile(share[1:], [0.025, 0.975])
+    gap = full[0] - frozen[0]
+    dear = {w: c["cpu_seconds"] for w, c in costs[FULL].items()}
+    ours_at = [costs[OURS][w]["cpu_seconds"] for w in dear if w in costs[OURS]]
+    return {
+        "metric": main,
+        "update_vs_full_cpu": round(float(np.mean(ours_at) / np.mean(list(dear.values()))), 4),
+        "ndcg_incremental_vs_full": round(float(share[0]), 4),
+        "ndcg_incremental_vs_full_interval": [round(float(low), 4), round(float(high), 4)],
+        "gap_closed": round(float((ours[0] - frozen[0]) / gap), 4) if gap > 0 else None,
+        "gap_full_minus_frozen": round(float(gap), 5),
+    }
+
+
+def main() -> None:
+    made = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("--shops", nargs="+", default=list(COURSES), choices=list(COURSES))
+    made.add_argument("--strategies", nargs="+", default=list(STRATEGIES))
+    made.add_argument("--full-every", type=int, metavar="N", help="windows between full retrains")
+    made.add_argument("--last", type=int, metavar="WINDOW", help="judge no later window")
+    made.add_argument("--data", default="../shared/data", help="folder of the logs without package")
+    made.add_argument("--short", action="store_true", help="a few windows: a smoke test")
+    made.add_argument("--fresh", action="store_true", help="forget what was measured before")
+    made.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
+    args = made.parse_args()
+    told: list[dict[str, Any]] = []
+    for name in SHORT if args.short else args.shops:
+        shop = shops(args.data)[name]
+        if not shop.there():
+            print(f"{name}: not measured: {shop.events} is not there; see --data")
+            continue
+        course = SHORT[name] if args.short else COURSES[name]
+        course = Course(course.first, args.last or course.last, args.full_every or course.every)
+        root = FOLDER / ("increment-short" if args.short else "increment") / name
+        if args.fresh:
+            shutil.rmtree(root, ignore_errors=True)
+        with landed_shop(shop, FOLDER / "shops" / name, args.set, course.last) as landed:
+            told.append({"shop": name, **measure(landed, course, args.strategies, root)})
+            settings = landed.context.settings.model_dump(
+                mode="json", include={"model", "train", "prune", "features", "evaluate"}
+            )
+        _report(told, settings, args.short)
+
+
+def _report(told: list[dict[str, Any]], settings: dict[str, Any], short: bool) -> None:
+    rows = [row for part in told for row in part["rows"]]
+    path = write_report(
+        "increment",
+        short=short,
+        data=", ".join(part["shop"] for part in told),
+        settings=settings,
+        rows=rows,
+        ratios=told[0]["ratios"],
+        ratios_by_shop={part["shop"]: part["ratios"] for part in told},
+        weekly={part["shop"]: part["weekly"] for part in told},
+        costs={part["shop"]: part["costs"] for part in told},
+    )
+    print("\nSHORT: too small to judge by" if short else "")
+    for part in told:
+        names = [n for n in part["rows"][0] if "@" in n and "interval" not in n]
+        print(table(part["rows"], ["scorer", "windows", *names, "cpu seconds"]))
+        print(f"{part['shop']}: {part['ratios']}\n")
+    print(path)
+
+
+if __name__ == "__main__":
+    main()

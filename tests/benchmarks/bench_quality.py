@@ -1,0 +1,165 @@
+"""The loop's model beside what practitioners use, on windows that it has not learned.
+
+  make bench-quality [SHORT=1] [ARGS="--shops complete_journey"]
+
+P1 ranks all items, P2 (`new:`) only what the user never had. Every rival knows all events before
+the window. Ours learned the windows before the first one at once, and each one after it as an
+increment. What was scored or learned is not done again: the same command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from recsys_lib.model.histories import Scorer
+from recsys_lib.model.requests import requests
+from tests.benchmarks.bench_increment import OURS, Course, metrics_of
+from tests.benchmarks.learners import Chain, learner
+from tests.benchmarks.prequential import Exam, Rival, judged, mean_of, run, shown
+from tests.benchmarks.ranker import Ranker
+from tests.benchmarks.reporting import FOLDER, table, write_report
+from tests.benchmarks.scorers import Als, Ease, SessionKnn, TifuKnn
+from tests.benchmarks.shops import Landed, landed_shop, shops
+
+COURSES = {
+    "complete_journey": Course(44, 52, 1),
+    "online_retail": Course(40, 53, 1),
+    "retailrocket_sessions": Course(0, 12, 1),
+}
+SHORT = {"online_retail": Course(44, 46, 1)}
+LESSONS = 6
+"""Windows that the ranker learns from."""
+RIVALS: dict[str, tuple[str, ...]] = {
+    "next_window": ("als", "ease", "ease_new", "tifu_knn", "lightgbm", "lightgbm_no_plans"),
+    "next_item": ("session_knn",),
+}
+
+
+def _als(exam: Exam) -> Scorer:
+    return Als(exam.events(exam.shop().items))
+
+
+def _ease(exam: Exam) -> Scorer:
+    return Ease(exam.events(exam.shop().items), 50.0, 0.95, log=False, kept=8000, name="ease")
+
+
+def _ease_new(exam: Exam) -> Scorer:
+    return Ease(exam.events(exam.shop().items), 1000.0, 0.95, log=True, kept=8000, name="ease_new")
+
+
+def _tifu(exam: Exam) -> Scorer:
+    return TifuKnn(exam.events(exam.shop().items))
+
+
+def _session_knn(exam: Exam) -> Scorer:
+    return SessionKnn(exam.events(exam.shop().items))
+
+
+def _trees(exam: Exam, plans: bool, name: str) -> Scorer:
+    """Learned anew for every window, on the windows before it."""
+    context = exam.landed.context
+    ranker = Ranker(context.settings.model.decay)
+    ranker.name = name
+
+    def lessons() -> Any:
+        for window in range(exam.window - LESSONS, exam.window):
+            past = Exam(exam.landed, window)
+            shop = past.shop(plans)
+            rows = past.rows()
+            if len(rows):
+                types = shop.type_indices(context.mapping.targets)
+                asked = requests(rows, context.mapping.task, types, shop.items)
+                yield shop, asked[:2]
+
+    ranker.learn(lessons(), context.settings.run.seed)
+    ranker.catalog = exam.shop(plans)
+    return ranker
+
+
+MAKERS: dict[str, Rival] = {
+    "als": _als,
+    "ease": _ease,
+    "ease_new": _ease_new,
+    "tifu_knn": _tifu,
+    "session_knn": _session_knn,
+    "lightgbm": lambda exam: _trees(exam, True, "lightgbm"),
+    "lightgbm_no_plans": lambda exam: _trees(exam, False, "lightgbm_no_plans"),
+}
+
+
+def measure(landed: Landed, course: Course, names: Sequence[str], root: Path) -> dict[str, Any]:
+    """One log: a row for ours and each rival, and ours against the best of them."""
+    chain = Chain(landed, learner(OURS), course.first, root / "models")
+    windows = [w for w in landed.versions if course.first < w <= course.last]
+    folder = run(landed, [chain], {name: MAKERS[name] for name in names}, windows, root)
+    found = judged(landed, folder)
+    metrics = metrics_of(landed.context.mapping.task)
+    rows = []
+    for scorer in dict.fromkeys(scorer for _, scorer in found):
+        mean = mean_of(found, scorer, windows)
+        if mean is not None:
+            rows.append({"shop": landed.shop.name, "scorer": scorer, **shown(mean, metrics)})
+    return {"rows": rows, "windows": windows}
+
+
+def main() -> None:
+    made = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("--shops", nargs="+", default=list(COURSES), choices=list(COURSES))
+    made.add_argument("--rivals", nargs="+", choices=list(MAKERS))
+    made.add_argument("--last", type=int, metavar="WINDOW", help="judge no later window")
+    made.add_argument("--data", default="../shared/data", help="folder of the logs without package")
+    made.add_argument("--short", action="store_true", help="a few windows: a smoke test")
+    made.add_argument("--fresh", action="store_true", help="forget what was measured before")
+    made.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
+    args = made.parse_args()
+    told: list[dict[str, Any]] = []
+    for name in SHORT if args.short else args.shops:
+        shop = shops(args.data)[name]
+        if not shop.there():
+            print(f"{name}: not measured: {shop.events} is not there; see --data")
+            continue
+        course = SHORT[name] if args.short else COURSES[name]
+        course = Course(course.first, args.last or course.last, 1)
+        root = FOLDER / ("quality-short" if args.short else "quality") / name
+        if args.fresh:
+            shutil.rmtree(root, ignore_errors=True)
+        with landed_shop(shop, FOLDER / "shops" / name, args.set, course.last) as landed:
+            names = args.rivals or RIVALS[landed.context.mapping.task]
+            told.append({"shop": name, **measure(landed, course, names, root)})
+            settings = landed.context.settings.model_dump(
+                mode="json", include={"model", "train", "prune", "features", "evaluate"}
+            )
+        _report(told, settings, args.short)
+
+
+def _report(told: list[dict[str, Any]], settings: dict[str, Any], short: bool) -> None:
+    rows = [row for part in told for row in part["rows"]]
+    ours = {row["shop"]: row for row in rows if row["scorer"] == OURS}
+    main = ours.get("complete_journey", {})
+    path = write_report(
+        "quality",
+        short=short,
+        data=", ".join(part["shop"] for part in told),
+        settings=settings,
+        rows=rows,
+        ratios={
+            "p1_precision_at_10": main.get("precision@10"),
+            "p2_precision_at_10": main.get("new:precision@10"),
+        },
+    )
+    print("\nSHORT: too small to judge by" if short else "")
+    for part in told:
+        names = [n for n in part["rows"][0] if "@" in n and "interval" not in n]
+        print(f"{part['shop']}, windows {part['windows'][0]} to {part['windows'][-1]}")
+        print(table(part["rows"], ["scorer", *names]), "\n")
+    print(path)
+
+
+if __name__ == "__main__":
+    main()
