@@ -45,7 +45,7 @@ class EncoderModule(tf.Module):
     def _answer(self, events: Any, gaps: Any, mask: Any, causal: Any, user: Any) -> Any:
         h = events + self._dense("gap", gaps)
         for b in range(self._spec.blocks - 1):
-            h = self._block(b, h, mask + causal)
+            h = self._block(b, h, tf.minimum(mask, causal))
         last = self._last_block(h, mask) if self._spec.blocks else h[:, -1]
         last = self._norm("final_norm", last)
         context = tf.nn.relu(self._dense("user_hidden", tf.concat([last, user], 1)))

@@ -12,6 +12,7 @@ from recsys_lib.model.neighbours import Neighbours, nearby, nothing_near
 from recsys_lib.model.ragged import (
     falling,
     first_of_each,
+    lengths_of,
     offsets_of,
     order_by,
     pad_left,
@@ -92,7 +93,7 @@ def inputs(
     rounded up to powers of two so that a compiled graph is traced for few shapes.
     """
     age = ages(histories)
-    lengths = np.diff(histories.offsets)
+    lengths = lengths_of(histories.offsets)
     width = _round_up(int(lengths.max(initial=1)), recent)
     gaps = time_gaps(histories, age)
     copied = copies(histories, age, copied_items, decay)
@@ -125,7 +126,7 @@ def time_gaps(histories: Histories, age: NDArray[np.float32]) -> NDArray[np.floa
     gaps = np.zeros((len(age), 2), np.float32)
     gaps[:, 0] = age
     gaps[:-1, 1] = age[:-1] - age[1:]
-    lengths = np.diff(histories.offsets)
+    lengths = lengths_of(histories.offsets)
     gaps[histories.offsets[1:][lengths > 0] - 1, 1] = 0.0
     return np.log1p(np.maximum(gaps, 0.0))
 
@@ -152,9 +153,9 @@ class Copies:
 def copies(histories: Histories, age: NDArray[np.float32], limit: int, decay: float) -> Copies:
     """The past items that the copy head ranks, at most `limit` of each history."""
     users = len(histories)
-    row, lengths = histories.row, np.diff(histories.offsets)
+    row, lengths = histories.row, lengths_of(histories.offsets)
     visit, visits = _visits(histories, row)
-    place = np.flatnonzero(histories.items > 0)
+    place = (histories.items > 0).nonzero()[0]
     place = place[order_by(row[place], histories.items[place].astype(np.int64))]
     if not len(place):
         return _empty(histories, visits, age)
@@ -164,7 +165,7 @@ def copies(histories: Histories, age: NDArray[np.float32], limit: int, decay: fl
     head[1:] = (row[1:] != row[:-1]) | (items[1:] != items[:-1])
     new_visit = head.copy()
     new_visit[1:] |= visit[1:] != visit[:-1]
-    starts = np.flatnonzero(head)
+    starts = head.nonzero()[0]
     decayed = np.add.reduceat(np.float32(decay) ** old, starts)
     fresh = np.add.reduceat(np.float32(RECENT_DECAY) ** old, starts)
     bought_on = np.add.reduceat(new_visit.astype(np.float32), starts)
@@ -243,7 +244,7 @@ def _user_features(
 
 
 def _empty(histories: Histories, visits: NDArray[np.int64], age: NDArray[np.float32]) -> Copies:
-    users, lengths = len(histories), np.diff(histories.offsets)
+    users, lengths = len(histories), lengths_of(histories.offsets)
     none = np.zeros(0, dtype=np.int32)
     features = np.zeros((0, len(COPY_FEATURES)), dtype=np.float32)
     distinct = np.zeros(users, dtype=np.int64)

@@ -16,6 +16,7 @@ from recsys_lib.model.histories import Histories
 from recsys_lib.model.ragged import (
     falling,
     first_of_each,
+    lengths_of,
     offsets_of,
     order_by,
     pad_right,
@@ -137,10 +138,10 @@ def near(histories: Histories, known: Neighbours, events: int, limit: int) -> Ne
     Histories that carry a fold are answered without the events of that fold.
     """
     users = len(histories)
-    lengths = np.diff(histories.offsets)
+    lengths = lengths_of(histories.offsets)
     taken = np.minimum(lengths, events)
     at = spans(histories.offsets[1:] - taken, taken)
-    row = np.repeat(np.arange(users), taken)
+    row = np.arange(users).repeat(taken)
     back = histories.offsets[1:][row] - 1 - at
     source = histories.items[at].astype(np.int64)
     count = known.items.shape[1]
@@ -168,7 +169,7 @@ def near(histories: Histories, known: Neighbours, events: int, limit: int) -> Ne
     score = np.add.reduceat(share * fading[back[entry]], starts)
     row, item = row[starts], item[starts]
     total = np.bincount(row[new], weights=score[new], minlength=users)
-    size = np.diff(np.append(starts, len(key)))
+    size = np.append(starts[1:], len(key)) - starts
     kept = np.flatnonzero(new)
     best = kept[order_by(row[kept], falling(score[kept]))]
     offsets = offsets_of(np.bincount(row[kept], minlength=users).astype(np.int64))

@@ -222,7 +222,9 @@ class Network:
         h += self._apply("positions", positions, training)[None]
         h = self._dropout(h, training=training)
         causal = tf.linalg.band_part(tf.ones([width, width], tf.bool), -1, 0)
-        allowed = causal[None] & seen[:, None, :]
+        # The last position hears itself: a user without a past is answered alike in any company.
+        heard = tf.concat([seen[:, :-1], tf.ones_like(seen[:, :1])], 1)
+        allowed = causal[None] & heard[:, None, :]
         mask = tf.where(allowed, 0.0, HIDDEN)[:, None]
         for b in range(spec.blocks):
             h = self._block(b, h, mask, training)

@@ -6,7 +6,7 @@ The same function makes the exam of a window and, once it has been judged, its l
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -84,13 +84,17 @@ def known_to(shop: Catalog, histories: Histories) -> Histories:
     profile = histories.profile
     if profile.shape[1] != width:
         profile = np.zeros((len(histories), width), np.int32)
-    sizes = np.asarray(shop.profile, dtype=np.int32)
     return replace(
         histories,
-        items=np.where(histories.items <= shop.items, histories.items, 0),
-        types=np.where(histories.types < len(shop.types), histories.types, 0),
-        profile=np.where(profile <= sizes, profile, 0),
+        items=_at_most(histories.items, shop.items),
+        types=_at_most(histories.types, len(shop.types) - 1),
+        profile=_at_most(profile, np.asarray(shop.profile, np.int32)),
     )
+
+
+def _at_most(indices: NDArray[np.int32], last: Any) -> NDArray[np.int32]:
+    known = indices <= last
+    return indices if known.all() else np.where(known, indices, 0)
 
 
 def select(histories: Histories, chosen: NDArray[np.int64]) -> Histories:

@@ -304,14 +304,19 @@ def _masks(network: Network) -> dict[str, np.ndarray]:
     }
 
 
+def _gathered(number: int) -> set[int]:
+    """The different numbers that the ranks have."""
+    return set(hvd.allgather(tf.constant([number], tf.int64)).numpy().tolist())
+
+
 def _check_equal_on_all_ranks(arrays: dict[str, np.ndarray]) -> None:
     """Zeros must be at the same places everywhere, or the saved masks are one rank's opinion."""
     digest = 0
     for name in sorted(arrays):
         digest = zlib.crc32(np.packbits(arrays[name] != 0).tobytes(), digest)
-    every = hvd.allgather(tf.constant([digest], tf.int64)).numpy()
-    if len(set(every.tolist())) > 1:
+    kinds = len(_gathered(digest))
+    if kinds > 1:
         raise RanksError(
-            f"masks must be equal on all {hvd.size()} ranks, got {len(set(every.tolist()))} kinds; "
+            f"masks must be equal on all {hvd.size()} ranks, got {kinds} kinds; "
             "the increment is not saved: run it again, and report it if it happens twice"
         )

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from recsys_lib.compress.shrink import shrunk
 from recsys_lib.errors import RanksError
 from recsys_lib.evaluate.baselines import Popularity
-from recsys_lib.model.bundle import Bundle, table_rows
+from recsys_lib.model.bundle import table_rows
 from recsys_lib.model.scorer import ModelScorer
 from recsys_lib.train import loop
 from tests.train.conftest import PRUNE, Learned, learn
@@ -177,35 +176,43 @@ def test_ranks_that_differ_in_a_mask_do_not_go_on(
 ) -> None:
     folder = Path(first.lesson.folder).with_name("apart")
     lesson = shop.lesson((3, 3), folder, parent=first.lesson.folder, train=SHORT, prune=PRUNE)
-    gather = loop.hvd.allgather
-    monkeypatch.setattr(loop.hvd, "allgather", lambda mine: gather(tf.concat([mine, mine + 1], 0)))
+    monkeypatch.setattr(loop, "_gathered", lambda mine: {mine, mine + 1})
     with pytest.raises(RanksError, match="masks must be equal on all"):
         learn(lesson)
     assert not folder.exists()
 
 
-def test_a_shrunk_model_learns_from_its_dense_teacher(shop: Shop, first: Learned) -> None:
-    dense = first.bundle
-    small = Path(first.lesson.folder).with_name("shrunk")
-    shrunk(dense, heads=0.5, neurons=0.25).save(small)
-    folder = small.with_name("taught")
-    lesson = shop.lesson(
-        (0, 2), folder, parent=str(small), teacher=first.lesson.folder, train=TRAIN
-    )
-    taught = learn(lesson).bundle
-    assert taught.spec["block_heads"] == [1]
-    assert taught.spec["block_neurons"] == [4]
-    assert taught.arrays["block_0_query/kernel"].shape == (16, 8)
-    before = hit_rate(ModelScorer(Bundle.load(small)), RING)
-    assert hit_rate(ModelScorer(taught), RING) >= max(0.9, before)
-
-
-def test_the_next_increment_goes_on_from_a_shrunk_model(shop: Shop, first: Learned) -> None:
+@pytest.fixture(scope="module")
+def taught(shop: Shop, first: Learned) -> Learned:
+    """The first model with half its heads and a quarter of its neurons, and its lesson after."""
     small = Path(first.lesson.folder).with_name("small")
     shrunk(first.bundle, heads=0.5, neurons=0.25).save(small)
-    folder = small.with_name("next")
-    lesson = shop.lesson((3, 3), folder, parent=str(small), rehearse=(0, 2), prune=PRUNE)
-    learned = learn(lesson).bundle
+    dense, folder = first.lesson.folder, small.with_name("taught")
+    return learn(shop.lesson((0, 2), folder, parent=str(small), teacher=dense))
+
+
+def test_a_shrunk_model_learns_from_its_dense_teacher(taught: Learned) -> None:
+    bundle = taught.bundle
+    assert (bundle.spec["block_heads"], bundle.spec["block_neurons"]) == ([1], [4])
+    assert bundle.arrays["block_0_query/kernel"].shape == (16, 8)
+    assert hit_rate(ModelScorer(bundle), RING) > 0.9
+
+
+def test_the_next_increment_goes_on_from_a_shrunk_model(shop: Shop, taught: Learned) -> None:
+    parent = taught.lesson.folder
+    folder = Path(parent).with_name("next")
+    learned = learn(shop.lesson((3, 3), folder, parent=parent, rehearse=(0, 2))).bundle
     assert learned.catalog.items == RING + 2
     assert learned.spec["block_heads"] == [1]
     assert hit_rate(ModelScorer(learned), RING + 2) > 0.8
+
+
+def test_the_first_rank_finishes_what_it_has_saved(shop: Shop, first: Learned) -> None:
+    folder = Path(first.lesson.folder).with_name("finished")
+    summary = learn(shop.lesson((0, 0), folder, train=SHORT, finish=_copied)).summary
+    assert (folder / "copy.json").read_text() == (folder / "model.json").read_text()
+    assert summary["bytes"] == sum(file.stat().st_size for file in folder.iterdir())
+
+
+def _copied(folder: str) -> None:
+    (Path(folder) / "copy.json").write_text((Path(folder) / "model.json").read_text())

@@ -20,7 +20,7 @@ from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.histories import Floats, Histories, Ints
 from recsys_lib.model.inputs import ages, copies, time_gaps
 from recsys_lib.model.neighbours import Neighbours, near
-from recsys_lib.model.ragged import pad_left, pad_right
+from recsys_lib.model.ragged import lengths_of, pad_left, pad_right
 from recsys_lib.model.requests import known_to, select
 from recsys_lib.model.shipped.bundle import Shipped
 from recsys_lib.model.shipped.encoder import MASKED, Encoder, SavedEncoder
@@ -137,9 +137,8 @@ class ShippedScorer:
         items = np.concatenate([copied.items, nearby.items])
         cut = len(copied.items)
         rows = np.arange(len(user))
-        row = np.concatenate(
-            [np.repeat(rows, np.diff(copied.offsets)), np.repeat(rows, np.diff(nearby.offsets))]
-        )
+        sizes = np.concatenate([lengths_of(copied.offsets), lengths_of(nearby.offsets)])
+        row = np.concatenate([rows, rows]).repeat(sizes)
         facts = shop.facts.table[items]
         alone = len(user) == 1
         if alone:
@@ -170,7 +169,7 @@ class ShippedScorer:
         )
         rest = gate[:, 2] - shop.search.total(user, taste)
         share = np.concatenate([own, close])
-        share += gate[:, :2].T.ravel()[np.where(np.arange(len(row)) < cut, row, row + len(user))]
+        share += gate[:, :2].T.ravel().repeat(sizes)
         scores = np.logaddexp(explore + rest[row], share)
         if exclude_seen:
             scores[:cut] = -np.inf
@@ -218,7 +217,7 @@ class ShippedScorer:
     def _encoded(self, histories: Histories, age: Floats, user_features: Floats) -> Floats:
         spec = self.bundle.spec
         size, recent = spec["embedding_size"], spec["recent_events"]
-        lengths = np.diff(histories.offsets)
+        lengths = lengths_of(histories.offsets)
         longest = int(lengths.max(initial=1))
         width = min(recent, 1 << max(0, (longest - 1).bit_length()))
         offsets = histories.offsets
@@ -233,6 +232,7 @@ class ShippedScorer:
         events += self._types[types]
         events += self._positions[np.arange(width, 0, -1)]
         mask = np.where(seen, np.float32(0), np.float32(MASKED))[:, None]
+        mask[:, :, -1] = 0  # as in Network.user_context
         parts = [mean, user_features]
         if self._profile:
             profile = zip(self._profile, histories.profile.T, strict=True)
@@ -271,8 +271,8 @@ def _wide(values: NDArray[Any], offsets: Offsets, fill: float) -> NDArray[Any]:
 def _gate(logits: Floats, copied: Offsets, near: Offsets) -> Floats:
     """Log shares [B, 3] of copying, of what is near, and of all else."""
     gate = np.zeros((len(logits), 3), np.float32)
-    gate[:, 0] = np.where(np.diff(copied) > 0, logits[:, 0], MASKED)
-    gate[:, 1] = np.where(np.diff(near) > 0, logits[:, 1], MASKED)
+    gate[:, 0] = np.where(lengths_of(copied) > 0, logits[:, 0], MASKED)
+    gate[:, 1] = np.where(lengths_of(near) > 0, logits[:, 1], MASKED)
     gate -= gate.max(1)[:, None]
     gate -= np.log(np.exp(gate).sum(1))[:, None]
     return gate
