@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from recsys_lib.model.bundle import Bundle
 from recsys_lib.model.catalog import Catalog
-from recsys_lib.model.scorer import ModelScorer
 from recsys_lib.model.shipped.bundle import FOLDER
 from recsys_lib.model.shipped.scorer import ShippedScorer
 from recsys_lib.settings import Answering
 
-Opened = ModelScorer | ShippedScorer
+if TYPE_CHECKING:
+    from recsys_lib.model.scorer import ModelScorer
 
 
 def open_scorer(
@@ -19,7 +20,7 @@ def open_scorer(
     catalog: Catalog | None = None,
     name: str = "model",
     form: Answering = "shipped",
-) -> Opened:
+) -> ModelScorer | ShippedScorer:
     """The scorer of a version; `learned` is the network itself, in TensorFlow.
 
     Versions that were never exported answer by their network. Raises ModelError.
@@ -27,4 +28,8 @@ def open_scorer(
     serving = Path(folder) / FOLDER
     if form == "shipped" and serving.exists():
         return ShippedScorer.open(serving, catalog, name=name)
+    from recsys_lib.model.scorer import (
+        ModelScorer,
+    )  # TensorFlow, which what is shipped does without
+
     return ModelScorer(Bundle.load(folder), catalog, name)

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_lib.model.quiet import silent
+
 Floats = NDArray[np.float32]
 LITERT, SAVED = "encoder.tflite", "saved_model"
 INPUTS = ("events", "gaps", "mask", "user")
@@ -51,7 +53,8 @@ class Encoder:
 
     def _graph(self, rows: int, width: int) -> Callable[..., Floats]:
         if (rows, width) not in self._graphs:
-            self._graphs[rows, width] = _litert(self._content, rows, width, self._threads)
+            with silent():
+                self._graphs[rows, width] = _litert(self._content, rows, width, self._threads)
         return self._graphs[rows, width]
 
 

@@ -41,6 +41,15 @@ class Rows:
         found = self.values[places].astype(np.float32, copy=False) @ vector
         return found if self.scale is None else found * self.scale[places]
 
+    def dots(self, places: NDArray[Any], offsets: NDArray[np.int64], vectors: Floats) -> Floats:
+        """Products of ragged rows: those at places[offsets[b] : offsets[b + 1]] with vectors[b]."""
+        found = self.values[places].astype(np.float32, copy=False)
+        out = np.empty(len(places), np.float32)
+        for b, vector in enumerate(vectors):
+            part = slice(offsets[b], offsets[b + 1])
+            np.matmul(found[part], vector, out=out[part])
+        return out if self.scale is None else out * self.scale[places]
+
     def all(self) -> Floats:
         return self.take(np.arange(len(self)))
 

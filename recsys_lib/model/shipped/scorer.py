@@ -146,7 +146,8 @@ class ShippedScorer:
             explore = match + facts[:, shop.facts.explore] @ taste[0]
             features = copied.user_features
         else:
-            match = np.einsum("rd,rd->r", shop.shelf.vectors.take(items), user[row])
+            both = np.concatenate([copied.offsets, cut + nearby.offsets[1:]])
+            match = shop.shelf.vectors.dots(items, both, np.concatenate([user, user]))
             explore = match + np.einsum("rf,rf->r", facts[:, shop.facts.explore], taste[row])
             features = copied.user_features[row]
         types = np.where(copied.types < self._copy_types, copied.types, 0)
