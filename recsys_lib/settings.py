@@ -278,7 +278,7 @@ class CompressSettings(Section):
     bits: Literal[8, 32] = Field(8, description="of item vectors and tables that are shipped")
     encoder_bits: Literal[8, 32] = Field(32, description="of the encoder's weights")
     ann_items: int = Field(10_000, ge=0, description="catalogues above are searched by faiss")
-    rerank: int = Field(10, ge=1, description="candidates of that search per answer, re-ranked")
+    rerank: int = Field(20, ge=1, description="candidates of that search per answer, re-ranked")
     floor: float = Field(0.01, ge=0, description="relative loss at which a smaller form still wins")
 
 
