@@ -49,12 +49,21 @@ class OpenModel:
     shop: CatalogReader | None = None
 
     def __call__(self) -> Opened:
+        """Once in each process of an executor, however many tasks it runs."""
+        if not _OPENED or _OPENED[-1][0] != self:
+            _OPENED[:] = [(self, self._opened())]
+        return _OPENED[-1][1]
+
+    def _opened(self) -> Opened:
         from recsys_lib.model.opening import open_scorer
 
         scorer = open_scorer(self.folder, self.shop() if self.shop else None, form=self.form)
         bundle = scorer.bundle
         shop, clock = bundle.catalog, Clock.of(bundle.lineage)
         return scorer, Asking(shop, clock, bundle.task, bundle.learned, bundle.targets)
+
+
+_OPENED: list[tuple[OpenModel, Opened]] = []
 
 
 def recommend(context: Context, window: int) -> int:

@@ -21,7 +21,8 @@ from recsys_lib.compress.widths import shares, target, widths
 from recsys_lib.errors import SourceError, TrackingError
 from recsys_lib.evaluate.gate import judge
 from recsys_lib.increment.plan import lesson_windows
-from recsys_lib.model.bundle import manifest_of
+from recsys_lib.model.bundle import folder_bytes, manifest_of
+from recsys_lib.model.shipped.bundle import FOLDER
 from recsys_lib.settings import CompressSettings, Settings
 from recsys_lib.train.lesson import Lesson
 from recsys_lib.types import Form, Increment, ModelVersion
@@ -268,6 +269,7 @@ def _register(
             "sparsity": sparsity.get("total", 0.0),
             "parameters": summary["parameters"],
             "bytes": summary["bytes"],
+            "serving_bytes": folder_bytes(Path(lesson.folder) / FOLDER),
             "loss": summary["loss"][-1][1],
         },
         curves={"learning_loss": summary["loss"], **_sparsity_curves(summary)},

@@ -229,6 +229,11 @@ def manifest_of(root: Path) -> dict[str, Any]:
     return dict(text)
 
 
+def folder_bytes(folder: Path) -> int:
+    """Of all files in it, at any depth."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
 def _npz(path: Path) -> Arrays:
     with np.load(path) as file:
         return {name: file[name] for name in file.files}

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from recsys_lib.errors import RanksError
-from recsys_lib.model.bundle import Bundle
+from recsys_lib.model.bundle import Bundle, folder_bytes
 from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.network import Network, Spec
 from recsys_lib.model.scorer import spec_of
@@ -130,8 +130,7 @@ def learn_increment(lesson: Lesson) -> dict[str, Any]:
     on_first_rank(save)
     _total(0.0)  # no rank reports success before the files are there
     hvd.shutdown()
-    folder = Path(lesson.folder)
-    return {**summary, "bytes": sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())}
+    return {**summary, "bytes": folder_bytes(Path(lesson.folder))}
 
 
 def on_first_rank(action: Callable[[], None]) -> None:
