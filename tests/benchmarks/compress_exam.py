@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -17,9 +17,7 @@ from recsys_lib.evaluate.metrics import NEW, f1_of_means
 from recsys_lib.evaluate.window import score_batch
 from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.histories import Histories, Scorer
-from recsys_lib.model.neighbours import Neighbours
 from recsys_lib.model.requests import requests, select
-from recsys_lib.model.stats import ItemStats
 from recsys_lib.settings import EvaluateSettings
 
 ASKED = EvaluateSettings(ks=(10, 20))
@@ -84,21 +82,7 @@ def stocked(shop: Catalog, items: int, seed: int = 7) -> Catalog:
     if more <= 0:
         return shop
     like = np.random.default_rng(seed).integers(1, shop.items + 1, more)
-    stats = shop.stats.values
-    unsold = np.repeat(stats.min(1, keepdims=True), more, axis=1)
-    near = shop.neighbours
-    if near is not None:
-        wide = [(0, 0), (0, more), (0, 0)]
-        near = Neighbours(
-            np.pad(near.items, wide), np.pad(near.share, wide), np.pad(near.mass, wide[:2])
-        )
-    return replace(
-        shop,
-        ids=np.concatenate([shop.ids, [f"unsold-{n}" for n in range(more)]]),
-        attributes=np.concatenate([shop.attributes, shop.attributes[like]]),
-        stats=ItemStats(shop.stats.first, np.concatenate([stats, unsold], 1)),
-        neighbours=near,
-    )
+    return shop.extended([f"unsold-{n}" for n in range(more)], shop.attributes[like])
 
 
 def repeated(histories: Histories, count: int) -> Histories:

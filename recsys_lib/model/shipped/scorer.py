@@ -7,7 +7,9 @@ that the search finds among the rest.
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +22,12 @@ from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.histories import Floats, Histories, Ints
 from recsys_lib.model.inputs import ages, copies, time_gaps
 from recsys_lib.model.neighbours import Neighbours, near
-from recsys_lib.model.ragged import lengths_of, pad_left, pad_right
+from recsys_lib.model.ragged import lengths_of, pad_left
 from recsys_lib.model.requests import known_to, select
 from recsys_lib.model.shipped.bundle import Shipped
 from recsys_lib.model.shipped.encoder import MASKED, Encoder, SavedEncoder
 from recsys_lib.model.shipped.heads import Facts, Head, log_softmax
+from recsys_lib.model.shipped.merge import Few, best_of, widened, without
 from recsys_lib.model.shipped.search import Scan, Search, Shelf, Whole
 
 Offsets = NDArray[np.int64]
@@ -105,17 +108,31 @@ class ShippedScorer:
                 items[chosen, :wanted], scores[chosen, :wanted] = found, best
         return items, scores
 
+    def with_items(self, ids: Sequence[str], attributes: NDArray[np.int32]) -> ShippedScorer:
+        """The same with items that came since, by their attributes [R, A] alone: nothing is
+        exported, trained or searched anew."""
+        more = copy.copy(self)
+        more.bundle = self.bundle.grown(self.bundle.catalog.extended(ids, attributes))
+        more._marks = np.zeros((0, 0), bool)
+        more._shops = {}
+        for row, shop in self._shops.items():
+            facts, shelf = more._shelf(row)
+            more._shops[row] = _Shop(facts, shelf, shop.search.extended(shelf))
+        return more
+
+    def _shelf(self, row: int) -> tuple[Facts, Shelf]:
+        b = self.bundle
+        kinds = b.vectors.all() @ b.weights["copy_item/kernel"] + b.weights["copy_item/bias"]
+        facts = Facts.of(kinds, b.catalog.stats.values[row], b.biases)
+        return facts, Shelf(b.vectors, np.ascontiguousarray(facts.table[:, facts.explore]))
+
     def _shop(self, row: int) -> _Shop:
         if row not in self._shops:
-            b = self.bundle
-            stats = b.catalog.stats.values[row]
-            vectors = b.vectors.all()
-            kinds = vectors @ b.weights["copy_item/kernel"] + b.weights["copy_item/bias"]
-            facts = Facts.of(kinds, stats, b.biases)
-            known = np.ascontiguousarray(facts.table[:, facts.explore])
-            shelf = Shelf(b.vectors, known)
-            large = shelf.items > b.search["ann_items"]
-            search: Search = Scan(shelf, b.typical, b.search["rerank"]) if large else Whole(shelf)
+            facts, shelf = self._shelf(row)
+            how = self.bundle.search
+            large = shelf.items > how["ann_items"]
+            typical = self.bundle.typical
+            search: Search = Scan(shelf, typical, how["rerank"]) if large else Whole(shelf)
             self._shops[row] = _Shop(facts, shelf, search)
         return self._shops[row]
 
@@ -175,12 +192,12 @@ class ShippedScorer:
         if exclude_seen:
             scores[:cut] = -np.inf
         hidden = (histories.row, histories.items) if exclude_seen else None
-        few = _Few(items, scores, row, copied.offsets, nearby.offsets)
+        few = Few(items, scores, row, copied.offsets, nearby.offsets)
         return self._merged(few, hidden, shop, user, taste, rest, k)
 
     def _merged(
         self,
-        few: _Few,
+        few: Few,
         hidden: tuple[NDArray[Any], NDArray[Any]] | None,
         shop: _Shop,
         user: Floats,
@@ -196,19 +213,19 @@ class ShippedScorer:
             marks[hidden] = True
         wanted, places = k, np.arange(count)
         found, scores = shop.search.best(user, taste, wanted)
-        scores = _without(marks, places, found, scores)
+        scores = without(marks, places, found, scores)
         while wanted < all_items and (short := (np.isfinite(scores).sum(1) < k)).any():
             # Most of what was found is known already: look deeper, for those alone.
             wanted = min(4 * wanted, all_items)
             again = np.flatnonzero(short)
             deep = shop.search.best(user[again], taste[again], wanted)
-            found, scores = _widened(found, scores, again, deep, marks)
+            found, scores = widened(found, scores, again, deep, marks)
         marks[few.row, few.items] = False
         if hidden is not None:
             marks[hidden] = False
-        items, values = few.padded()
+        items, values = few.table()
         found = np.concatenate([items, found.astype(np.int32)], 1)
-        return _best(found, np.concatenate([values, scores + rest[:, None]], 1), k)
+        return best_of(found, np.concatenate([values, scores + rest[:, None]], 1), k)
 
     def _marked(self, count: int) -> NDArray[np.bool_]:
         if len(self._marks) < count:
@@ -241,34 +258,6 @@ class ShippedScorer:
         return np.asarray(self._encode(events, gaps, mask, np.concatenate(parts, 1)))
 
 
-@dataclass(frozen=True)
-class _Few:
-    """Past items of all users, then near items of all, each with its whole score."""
-
-    items: NDArray[np.int32]
-    scores: Floats
-    row: Offsets
-    copied: Offsets
-    near: Offsets
-
-    def padded(self) -> tuple[Ints, Floats]:
-        """[B, ...], -inf where there is nothing."""
-        if len(self.copied) == 2:
-            return self.items[None], self.scores[None]
-        cut = self.copied[-1]
-        items, scores = (
-            np.concatenate(
-                [_wide(values[:cut], self.copied, fill), _wide(values[cut:], self.near, fill)], 1
-            )
-            for fill, values in ((0.0, self.items), (-np.inf, self.scores))
-        )
-        return items.astype(np.int32), scores.astype(np.float32)
-
-
-def _wide(values: NDArray[Any], offsets: Offsets, fill: float) -> NDArray[Any]:
-    return pad_right(values, offsets, max(1, int(np.diff(offsets).max())), fill)
-
-
 def _gate(logits: Floats, copied: Offsets, near: Offsets) -> Floats:
     """Log shares [B, 3] of copying, of what is near, and of all else."""
     gate = np.zeros((len(logits), 3), np.float32)
@@ -277,35 +266,6 @@ def _gate(logits: Floats, copied: Offsets, near: Offsets) -> Floats:
     gate -= gate.max(1)[:, None]
     gate -= np.log(np.exp(gate).sum(1))[:, None]
     return gate
-
-
-def _without(marks: NDArray[np.bool_], rows: Any, found: Any, scores: Floats) -> Floats:
-    return np.where(marks[rows[:, None], found], -np.inf, scores)
-
-
-def _widened(
-    found: Any, scores: Floats, rows: Any, deep: tuple[Any, Floats], marks: NDArray[np.bool_]
-) -> tuple[Any, Floats]:
-    """Wider lists for some rows; the others keep theirs, padded."""
-    more = max(0, deep[0].shape[1] - found.shape[1])
-    found = np.pad(found, [(0, 0), (0, more)])
-    scores = np.pad(scores, [(0, 0), (0, more)], constant_values=-np.inf)
-    found[rows, : deep[0].shape[1]] = deep[0]
-    scores[rows, : deep[0].shape[1]] = _without(marks, rows, deep[0], deep[1])
-    return found, scores
-
-
-def _best(items: Any, scores: Floats, k: int) -> tuple[Ints, Floats]:
-    """The k best of each row, best first; ties by the smaller item."""
-    if scores.shape[1] > k:
-        chosen = np.argpartition(-scores, k - 1, axis=1)[:, :k]
-        items = np.take_along_axis(items, chosen, 1)
-        scores = np.take_along_axis(scores, chosen, 1)
-    order = np.lexsort((items, -scores), axis=1)
-    items, scores = np.take_along_axis(items, order, 1), np.take_along_axis(scores, order, 1)
-    real = np.isfinite(scores)
-    found = np.where(real, items, 0).astype(np.int32)
-    return found, np.where(real, scores, -np.inf).astype(np.float32)
 
 
 def _known_rows(table: Floats, rows: int) -> Floats:

@@ -8,6 +8,7 @@ are heaviest for everybody, counted exactly, and a fixed sample of the others.
 
 from __future__ import annotations
 
+import copy
 from typing import Any, Protocol
 
 import numpy as np
@@ -56,6 +57,10 @@ class Search(Protocol):
         """Items [B, count] that score best, in any order, with their scores."""
         ...
 
+    def extended(self, shelf: Shelf) -> Search:
+        """The same with the items that `shelf` has at its end."""
+        ...
+
 
 class Whole:
     """Every item is multiplied. `total` and `best` of one batch share the product."""
@@ -76,6 +81,9 @@ class Whole:
         found = np.argpartition(-scores, count - 1, axis=1)[:, :count]
         return found + 1, np.take_along_axis(scores, found, 1)
 
+    def extended(self, shelf: Shelf) -> Whole:
+        return Whole(shelf)
+
     def _scores(self, user: Floats, taste: Floats) -> Floats:
         if self._last is None or self._last[0] is not user:
             self._last = user, np.concatenate([user, taste], 1) @ self._matrix
@@ -92,7 +100,10 @@ class Scan:
     def __init__(self, shelf: Shelf, typical: Floats, rerank: int, seed: int = 7) -> None:
         """typical [K]: the taste of a usual user. `rerank` candidates for each item asked for."""
         self._shelf, self._rerank = shelf, rerank
-        self._index = _scanned(_spread(shelf.matrix(np.arange(1, shelf.items + 1)), shelf), seed)
+        matrix = shelf.matrix(np.arange(1, shelf.items + 1))
+        span = np.ptp(matrix[:, shelf.vectors.values.shape[1] :], axis=0)
+        self._step = np.maximum(span / 15.0, 1e-6)
+        self._index = _scanned(self._spread(matrix), seed)
         mass = np.exp(shelf.known[1:].astype(np.float64) @ typical)
         places, log_weight = _sampled(mass, self.HEAVY, self.SAMPLE, seed)
         self._part = np.ascontiguousarray(shelf.matrix(places + 1).T)
@@ -114,6 +125,28 @@ class Scan:
         scores = self._shelf.exact(found, user, taste)
         return found, np.where(found > 0, scores, -np.inf).astype(np.float32)
 
+    def extended(self, shelf: Shelf) -> Scan:
+        """New items are coded by the book that is there, and weigh nothing in the total."""
+        import faiss
+
+        more = copy.copy(self)
+        more._shelf, more._index = shelf, faiss.clone_index(self._index)
+        places = np.arange(self._shelf.items + 1, shelf.items + 1)
+        more._index.add(self._spread(shelf.matrix(places)))
+        return more
+
+    def _spread(self, matrix: Floats) -> Floats:
+        """Four bits are too few for what is known of an item, which weighs most: what they miss
+        is coded once more."""
+        size = matrix.shape[1] - len(self._step)
+        known = matrix[:, size:]
+        coarse = np.round(known / self._step) * self._step
+        parts = [matrix[:, :size], coarse, known - coarse]
+        missing = -(size + 2 * known.shape[1]) % self.PART
+        return np.ascontiguousarray(
+            np.concatenate([*parts, np.zeros((len(matrix), missing))], 1), np.float32
+        )
+
 
 def _scanned(matrix: Floats, seed: int) -> Any:
     import faiss
@@ -124,19 +157,6 @@ def _scanned(matrix: Floats, seed: int) -> Any:
     index.train(matrix)
     index.add(matrix)
     return index
-
-
-def _spread(matrix: Floats, shelf: Shelf) -> Floats:
-    """Four bits are too few for what is known of an item, which weighs most: what they miss is
-    coded once more."""
-    known = matrix[:, shelf.vectors.values.shape[1] :]
-    step = np.maximum((known.max(0) - known.min(0)) / 15.0, 1e-6)
-    coarse = np.round(known / step) * step
-    parts = [matrix[:, : -known.shape[1]], coarse, known - coarse]
-    missing = -sum(part.shape[1] for part in parts) % Scan.PART
-    return np.ascontiguousarray(
-        np.concatenate([*parts, np.zeros((len(matrix), missing))], 1), np.float32
-    )
 
 
 def _asked(user: Floats, taste: Floats, width: int) -> Floats:

@@ -88,6 +88,21 @@ def test_new_items_and_changed_attributes_need_no_export(exact: Shipped) -> None
     assert (found == ITEMS + 1).any(1).all()
 
 
+@pytest.mark.parametrize("ann_items", [10**9, 10], ids=["multiplied", "searched"])
+def test_items_that_come_in_between_are_scored_at_once(exact: Shipped, ann_items: int) -> None:
+    histories = asked(ITEMS)
+    before = ShippedScorer(replace(exact, search={"ann_items": ann_items, "rerank": 20}))
+    was, _ = before.top_k(histories, ITEMS)
+    after = before.with_items(["new"], SHOP.attributes[5:6])
+    grown = SHOP.extended(["new"], SHOP.attributes[5:6])
+    expected, _ = ModelScorer(BUNDLE, grown).top_k(histories, ITEMS + 1)
+    found, _ = after.top_k(histories, ITEMS + 1)
+    alike = [set(row) == set(other) for row, other in zip(expected, found, strict=True)]
+    assert all(alike)
+    assert (found == ITEMS + 1).any(1).all()
+    np.testing.assert_array_equal(before.top_k(histories, ITEMS)[0], was)
+
+
 class TestShippedModel(ModelLaws):
     def bundle(self) -> Shipped:
         with tempfile.TemporaryDirectory() as folder:
