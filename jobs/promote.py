@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from jobs.context import Context, log, opened, parser, run
 from jobs.evaluate import Scores, evaluate
+from jobs.shop import strange_increments
 from recsys_lib.evaluate.gate import judge
 from recsys_lib.evaluate.intervals import by_slice
 from recsys_lib.settings import GateSettings
@@ -26,7 +27,9 @@ def promote(context: Context, window: int, scores: Scores) -> Verdict | None:
     if verdict is None:
         ours = by_slice(scores.replicates, window, "candidate")
         theirs = by_slice(scores.replicates, window, "champion")
-        verdict = judge(ours, theirs, _gate(context, candidate))
+        # Strange increments before its last one were left out of the candidate's lesson.
+        strange = strange_increments(context).get(candidate.learned, [])
+        verdict = judge(ours, theirs, _gate(context, candidate), strange)
         log.info("window %s: %s", window, verdict)
     if verdict.promote:
         tracking.promote(candidate, verdict, window)

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from jobs.context import Context
 from recsys_lib.adapters.shards import CatalogReader, SequenceRows
+from recsys_lib.evaluate.anomalies import strange_windows
 from recsys_lib.evaluate.slates import Shelf
 from recsys_lib.features.recipe import neighbours_before
 from recsys_lib.model.catalog import Catalog
@@ -46,11 +47,17 @@ def catalog_reader(
     )
 
 
-def sequence_rows(context: Context, version: int | None = None) -> SequenceRows:
-    """The sequences as they are now, or were at `version`, for the ranks to read."""
-    lake = context.lake
-    at = lake.version("sequences") if version is None else version
-    return SequenceRows(lake.path("sequences"), at, context.settings.run.seed)
+def sequence_rows(context: Context, version: int, without: Sequence[int] = ()) -> SequenceRows:
+    """The sequences as they were at `version`, but of some windows, for the ranks to read."""
+    path = context.lake.path("sequences")
+    return SequenceRows(path, version, context.settings.run.seed, without=tuple(without))
+
+
+def strange_increments(context: Context) -> dict[int, list[str]]:
+    """Window -> what is wrong with it, as it was prepared (see `evaluate.anomalies`)."""
+    if not context.lake.exists("vitals"):
+        return {}
+    return strange_windows(context.lake.small("vitals"), context.settings.gate)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 
 from jobs.context import Context, log, opened, parser, run
 from jobs.shipping import Shipping, Shrinking
-from jobs.shop import catalog_reader, sequence_rows
+from jobs.shop import catalog_reader, sequence_rows, strange_increments
 from recsys_lib.adapters.ranks import run_on_ranks
 from recsys_lib.compress.widths import shares, target, widths
 from recsys_lib.errors import SourceError, TrackingError
@@ -175,8 +175,10 @@ def _lesson(context: Context, window: int) -> Lesson | None:
     windows = (window, window) if parent is None else lesson_windows(parent.learned, window)
     if champion is not None and parent is None:
         windows = (EVER, window)
+    # What the gate has refused once is not learned again with what follows.
+    without = [w for w in sorted(strange_increments(context)) if w < window]
     rows = context.lake.read("sequences")
-    inside = rows.where(F.col("window").between(*windows))
+    inside = rows.where(F.col("window").between(*windows) & ~F.col("window").isin(without))
     if inside.isEmpty():
         return None
     _check_targets(context)
@@ -193,6 +195,7 @@ def _lesson(context: Context, window: int) -> Lesson | None:
             "mapping": mapping.name,
             "parent": parent.version if parent else None,
             "windows": list(windows),
+            "without": without,
             "tables": tables,
             "time": mapping.time.model_dump(),
             "axis": _axis(context),
@@ -216,7 +219,7 @@ def lesson(
     return Lesson(
         windows=windows,
         rehearse=(EVER, windows[0] - 1) if rehearses else None,
-        rows=sequence_rows(context, tables["sequences"]),
+        rows=sequence_rows(context, tables["sequences"], lineage.get("without", ())),
         read_catalog=catalog_reader(
             context, windows[1] + 1, settings.features.count_windows, tables
         ),
@@ -272,7 +275,11 @@ def _register(
             "serving_bytes": folder_bytes(Path(lesson.folder) / FOLDER),
             "loss": summary["loss"][-1][1],
         },
-        curves={"learning_loss": summary["loss"], **_sparsity_curves(summary)},
+        curves={
+            "learning_loss": summary["loss"],
+            **_sparsity_curves(summary),
+            "validation_loss": summary["validation"],
+        },
         tags={
             "windows": f"{lesson.windows[0]}..{lesson.windows[1]}",
             "mapping": context.mapping.name,

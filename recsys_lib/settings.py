@@ -238,6 +238,10 @@ class TrainSettings(Section):
     max_targets: int = Field(64, ge=1, description="targets of one example that are learned")
     rehearsal: float = Field(1.0, ge=0, description="old examples mixed in, per new example")
     distillation: float = Field(0.5, ge=0, description="weight of the parent's word, at most")
+    validation_windows: float = Field(
+        0.0, ge=0, description="at a lesson's end, kept to stop in time; 0: all is learned"
+    )
+    patience: int = Field(3, ge=1, description="looks at these without a better loss")
     start_seconds: float = Field(600.0, gt=0, description="ranks must have started by then")
 
     @property
@@ -302,6 +306,9 @@ class GateSettings(Section):
     slice_floor: float = Field(0.1, ge=0, description="largest relative loss allowed on a slice")
     min_slice_users: int = Field(50, ge=1, description="smaller slices are shown, not judged")
     min_users: int = Field(20, ge=1, description="fewer judged users: no promotion")
+    max_deviation: float | None = Field(
+        6.0, gt=0, description="of an increment's numbers from usual, in standard deviations"
+    )
 
 
 Answering = Literal["shipped", "learned"]

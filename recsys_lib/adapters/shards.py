@@ -29,15 +29,17 @@ class SequenceRows:
     version: int
     seed: int
     batch_rows: int = 256
+    without: tuple[int, ...] = ()
 
     def batches(
         self, windows: tuple[int, int], rank: int, ranks: int, epoch: int
     ) -> Iterator[pa.RecordBatch]:
-        """This rank's rows of windows first..last, in an order fixed by seed and epoch.
+        """This rank's rows of windows first..last, but `without` some, in an order fixed by seed
+        and epoch.
 
         A rank reads whole files of its own where there are enough; else every ranks-th batch.
         """
-        files = _files(self.path, self.version, windows)
+        files = _files(self.path, self.version, windows, self.without)
         random = np.random.default_rng([self.seed, epoch])
         whole = len(files) >= ranks and len(files) % ranks == 0
         own = files[rank::ranks] if whole else files
@@ -196,9 +198,13 @@ def dataset(path: str, version: int | None) -> ds.Dataset:
     )
 
 
-def _files(path: str, version: int, windows: tuple[int, int]) -> list[ds.Fragment]:
+def _files(
+    path: str, version: int, windows: tuple[int, int], without: tuple[int, ...]
+) -> list[ds.Fragment]:
     window = pc.field("window")
     inside = (window >= windows[0]) & (window <= windows[1])
+    if without:
+        inside = inside & ~window.isin(without)
     files = list(dataset(path, version).get_fragments(filter=inside))
     if not files:
         raise LakeError(

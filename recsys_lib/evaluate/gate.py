@@ -6,7 +6,7 @@ the metrics named in `gate.weights` decides; no slice may lose more than `gate.s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -22,8 +22,12 @@ def judge(
     candidate: Mapping[str, Replicates],
     champion: Mapping[str, Replicates] | None,
     settings: GateSettings,
+    strange: Sequence[str] = (),
 ) -> Verdict:
     """Compare by slice (see `intervals.by_slice`), paired by user. `champion` None: there is none.
+
+    `strange` says what is wrong with the increments that only the candidate has learned (see
+    `anomalies`): with any of it there is no promotion, however good it looks.
 
     An empty mapping is a model that nobody was judged on: an empty window promotes nothing.
     The verdict's difference is absolute; its `low` is the one-sided bound at gate.confidence.
@@ -48,8 +52,8 @@ def judge(
     numbers = f"{ours[0]:.4f} against {theirs[0]:.4f} ({relative.value:+.1%}; {sure}, {need})"
     reason = f"{found} on {whole.users:,} users: {name} is {numbers}"
     losses = _floors(candidate, champion, settings)
-    promote = better and not losses
-    reasons = [reason, *losses, "promoted" if promote else "the champion stays"]
+    promote = better and not losses and not strange
+    reasons = [reason, *losses, *strange, "promoted" if promote else "the champion stays"]
     return Verdict(promote, tuple(reasons), gap)
 
 

@@ -8,12 +8,12 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_lib.features import counts, neighbours, sequences, vocabulary
+from recsys_lib.features import counts, neighbours, sequences, vitals, vocabulary
 from recsys_lib.features.arrivals import Arrivals, arrivals
 from recsys_lib.mapping import Mapping, TableMapping
 from recsys_lib.settings import FeatureSettings
 from recsys_lib.tables import FEATURES as READER
-from recsys_lib.tables import Lake
+from recsys_lib.tables import Lake, closed_window
 
 COUNTS = ("events", "late", "users", "known_users", "new_items", "new_users")
 EVENT = ("key", "user", "item", "type", "time", "order", "value", "window", "at")
@@ -80,6 +80,8 @@ def _write(
             known = counts.as_known(events, window) if came.some_late else events
             rows = counts.item_counts(known, words, mapping.targets).repartition("window")
             lake.append_once("item_counts", rows, partition_by=("window",), **once)
+        if not lake.done("vitals", **once):
+            lake.append_once("vitals", _vitals(lake, on_time, window), **once)
         if not lake.done("sequences", **once):
             profiles = _profiles(lake, on_time, words, mapping)
             rows = _sequences(lake, on_time, words, profiles, window, settings.max_history)
@@ -126,6 +128,13 @@ def _item_features(lake: Lake, words: DataFrame, window: int, mapping: Mapping) 
     rows = _attributes(lake, "items", new.select("id", "index"), names)
     coded = vocabulary.encode(rows, words, "item", names, "attributes")
     return coded.select("index", "attributes", F.lit(window).alias("window"))
+
+
+def _vitals(lake: Lake, events: DataFrame, window: int) -> DataFrame:
+    closed = closed_window(lake)
+    first = -(2**31) if closed is None else closed + 1
+    recent = lake.read("item_counts").where(F.col("window") >= first - vitals.FAMILIAR)
+    return vitals.vitals(events, recent, (first, window))
 
 
 def _sequences(

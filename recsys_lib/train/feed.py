@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -24,7 +25,10 @@ Reader = Callable[[int], Iterator[pa.RecordBatch]]
 
 @dataclass(frozen=True)
 class Feed:
-    """Makes batches. Everything random comes from `seed`, the rank and the epoch."""
+    """Makes batches. Everything random comes from `seed`, the rank and the epoch.
+
+    Only decisions before `cut` on the window axis count; with `later`, only those from it on.
+    """
 
     catalog: Catalog
     task: Task
@@ -32,6 +36,8 @@ class Feed:
     model: ModelSettings
     train: TrainSettings
     seed: int
+    cut: float = math.inf
+    later: bool = False
 
     def count(self, reader: Reader) -> int:
         """Examples in one epoch of this rank's share."""
@@ -74,7 +80,11 @@ class Feed:
         """Requests of these rows with their targets, as the task and target types say."""
         types = self.catalog.type_indices(self.targets)
         histories, targets, _ = requests(rows, self.task, types)
-        return histories, targets
+        after = histories.now >= self.cut
+        if after.all() if self.later else not after.any():
+            return histories, targets
+        kept = np.flatnonzero(after == self.later)
+        return select(histories, kept), select_targets(targets, kept)
 
     def _batch(
         self,

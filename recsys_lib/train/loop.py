@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +28,15 @@ from recsys_lib.train.feed import Batch, Feed, Reader
 from recsys_lib.train.lesson import Lesson
 from recsys_lib.train.loss import answers, distillation_loss, mixture_loss
 from recsys_lib.train.optimizers import load_slots, optimizer, save_slots
+from recsys_lib.train.validation import BATCHES, Validation
 
 Signature = dict[str, tf.TensorSpec]
 Teacher = tuple[Network, float, bool]
 """A network that is not learned, the weight of its word, and whether it counts on new examples too.
 """
+
+LOOKS = 20
+"""At the validation examples, in a lesson that is learned to its end."""
 
 
 def learn_increment(lesson: Lesson) -> dict[str, Any]:
@@ -52,8 +58,12 @@ def learn_increment(lesson: Lesson) -> dict[str, Any]:
         model=lesson.model,
         train=lesson.train,
         seed=lesson.seed + 1000 * hvd.rank(),
+        cut=_cut(lesson),
     )
     examples = int(_total(feed.count(_own(lesson, lesson.windows))))
+    if not examples and feed.cut < math.inf:
+        feed = replace(feed, cut=math.inf)
+        examples = int(_total(feed.count(_own(lesson, lesson.windows))))
     if not examples:
         hvd.shutdown()
         return {"examples": 0}
@@ -80,6 +90,7 @@ def learn_increment(lesson: Lesson) -> dict[str, Any]:
     curve: list[tuple[int, float]] = []
     sparse: list[tuple[int, dict[str, float]]] = []
     report = _progress(lesson, steps)
+    watch = _validation(lesson, network, catalog, feed, signature, size, steps, bool(pruner))
     for step in range(steps):
         rate.assign(peak * _schedule(step, steps, lesson.train.warmup))
         if pruner:
@@ -92,7 +103,9 @@ def learn_increment(lesson: Lesson) -> dict[str, Any]:
             if pruner:
                 sparse.append((step, pruner.sparsity(named_arrays(network))))
             report(step + 1, curve[-1][1])
-    arrays = named_arrays(network)
+        if watch and watch.is_enough(step):
+            break
+    arrays = watch.best if watch and watch.best else named_arrays(network)
     _check_equal_on_all_ranks(arrays)
     sparsity = pruner.sparsity(arrays) if pruner else {}
     summary = {
@@ -101,6 +114,8 @@ def learn_increment(lesson: Lesson) -> dict[str, Any]:
         "ranks": hvd.size(),
         "seconds": round(time.monotonic() - started, 2),
         "cpu_seconds": round(time.process_time(), 2),
+        "stopped": step + 1,
+        "validation": watch.curve if watch else [],
         "loss": curve,
         "sparsity": sparsity,
         "sparsity_curves": _by_layer(sparse),
@@ -174,6 +189,46 @@ def _total(value: float) -> float:
     return float(hvd.allreduce(tf.constant(float(value), tf.float64), op=hvd.Sum))
 
 
+def _cut(lesson: Lesson) -> float:
+    """Where on the window axis the decisions begin that are not learned, only looked at."""
+    kept = lesson.train.validation_windows
+    return lesson.windows[1] + 1 - kept if kept > 0 else math.inf
+
+
+def _validation(
+    lesson: Lesson,
+    network: Network,
+    catalog: Catalog,
+    feed: Feed,
+    signature: Signature,
+    size: int,
+    steps: int,
+    prunes: bool,
+) -> Validation | None:
+    """None where nothing was kept to look at. A pruned lesson is only watched when its sparsity
+    is final."""
+    later = replace(feed, later=True)
+    own = _own(lesson, lesson.windows)
+    if feed.cut == math.inf or not _total(later.count(own)):
+        return None
+    mine = min(BATCHES, math.ceil(later.count(own) / size))
+    attributes, stats = tf.constant(catalog.attributes), tf.constant(catalog.stats.values)
+
+    @tf.function(input_signature=[signature], autograph=False)
+    def loss(x: dict[str, tf.Tensor]) -> tf.Tensor:
+        return mixture_loss(answers(network, x, attributes, stats, training=False), x)
+
+    return Validation(
+        batches=list(itertools.islice(later.batches(own, None, size, 0.0), mine)) if mine else [],
+        loss=lambda batch: float(loss(batch)),
+        mean=lambda total, count: _total(total) / _total(count),
+        weights=lambda: named_arrays(network),
+        every=max(1, steps // LOOKS),
+        since=round(lesson.prune.end * steps) if prunes else 0,
+        patience=lesson.train.patience,
+    )
+
+
 def _steps(lesson: Lesson, examples: int, first: bool) -> int:
     epochs = lesson.train.epochs if first else lesson.train.increment_epochs
     share = 1 + (lesson.train.rehearsal if lesson.rehearse else 0.0)
@@ -229,8 +284,11 @@ def _step_function(
     variables = list(network.variables().values())
 
     # Traced once: Horovod pairs all-reduces by names that each trace makes anew, so ranks that
-    # retrace at different steps would wait for each other for ever.
-    @tf.function(input_signature=[signature])
+    # retrace at different steps would wait for each other for ever. Neither autograph nor the
+    # graph optimiser finds anything to do here, and both take longer than a small increment.
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
+    @tf.function(input_signature=[signature], autograph=False)
     def step(x: dict[str, tf.Tensor]) -> tf.Tensor:
         with tf.GradientTape() as tape:
             told = answers(network, x, attributes, stats, training=True)

