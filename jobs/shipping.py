@@ -3,10 +3,13 @@ is open already and the rows are near."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
+from recsys_lib.compress.widths import target, widths
+from recsys_lib.model.bundle import manifest_of
 from recsys_lib.settings import CompressSettings, PruneSettings
-from recsys_lib.train.lesson import Rows
+from recsys_lib.train.lesson import Lesson, Rows
 from recsys_lib.types import Form
 
 GOLDEN = 100
@@ -53,8 +56,6 @@ class Shrinking:
     target: str
 
     def __call__(self, folder: str) -> None:
-        from dataclasses import replace
-
         from recsys_lib.compress.prune import MagnitudePruner
         from recsys_lib.compress.shrink import shrunk
         from recsys_lib.model.bundle import Bundle
@@ -65,3 +66,41 @@ class Shrinking:
         sparsity = MagnitudePruner(self.prune, 1).sparsity(small.arrays)["total"]
         lineage = {**small.lineage, "sparsity": sparsity if bundle.lineage["sparsity"] else 0.0}
         replace(small, lineage=lineage).save(self.target)
+
+
+def shrinks(lesson: Lesson, settings: CompressSettings) -> bool:
+    """Only a fine-tune does: a first model has not pruned, so its magnitudes mean little."""
+    if lesson.parent is None or not settings.shrink:
+        return False
+    spec = manifest_of(Path(lesson.parent))["spec"]
+    return target(spec, settings.heads, settings.neurons) != widths(spec)
+
+
+def taught(lesson: Lesson, settings: CompressSettings, small: str, folder: str) -> Lesson:
+    """The small model learns the latest windows, and what the wide one says of them."""
+    last = lesson.windows[1]
+    train = lesson.train.model_copy(
+        update={
+            "increment_epochs": settings.distil_epochs,
+            "distillation": settings.distillation,
+            "rehearsal": 0.0,
+        }
+    )
+    return replace(
+        lesson,
+        windows=(last - settings.distil_windows + 1, last),
+        rehearse=None,
+        parent=small,
+        teacher=f"{lesson.folder}.wide",
+        folder=folder,
+        train=train,
+    )
+
+
+def form_of(lesson: Lesson) -> Form:
+    """What a lesson that is not shrunk makes."""
+    if lesson.parent is None:
+        return "dense"
+    if manifest_of(Path(lesson.parent))["spec"].get("block_heads"):
+        return "shrunk"
+    return "pruned" if lesson.prune.enabled else "dense"

@@ -14,14 +14,14 @@ from typing import Any
 from pyspark.sql import functions as F
 
 from jobs.context import Context, log, opened, parser, run
-from jobs.shipping import Shipping, Shrinking
+from jobs.shipping import Shipping, Shrinking, form_of, shrinks, taught
 from jobs.shop import catalog_reader, sequence_rows, strange_increments
 from recsys_lib.adapters.ranks import run_on_ranks
-from recsys_lib.compress.widths import shares, target, widths
+from recsys_lib.compress.widths import shares
 from recsys_lib.errors import SourceError, TrackingError
 from recsys_lib.evaluate.gate import judge
 from recsys_lib.increment.plan import lesson_windows
-from recsys_lib.model.bundle import folder_bytes, manifest_of
+from recsys_lib.model.bundle import folder_bytes
 from recsys_lib.model.shipped.bundle import FOLDER
 from recsys_lib.settings import CompressSettings, Settings
 from recsys_lib.train.lesson import Lesson
@@ -59,10 +59,10 @@ def learn_and_ship(
     that learn at the widths that were left.
     """
     ship = Shipping(
-        settings, lesson.rows, lesson.windows[1], lesson.task, lesson.targets, _form(lesson)
+        settings, lesson.rows, lesson.windows[1], lesson.task, lesson.targets, form_of(lesson)
     )
     steps = shares(settings.heads, settings.neurons, settings.steps)
-    if not _shrinks(lesson, settings):
+    if not shrinks(lesson, settings):
         shipped = replace(lesson, finish=ship)
         return shipped, learn(context, shipped)
     stage = replace(lesson, folder=f"{lesson.folder}.wide")
@@ -74,47 +74,9 @@ def learn_and_ship(
         if not summary["examples"]:
             return lesson, summary
         folder = f"{lesson.folder}.step-{number}" if number < len(steps) else lesson.folder
-        stage, line = _taught(lesson, settings, small, folder), ()
+        stage, line = taught(lesson, settings, small, folder), ()
     stage = replace(stage, finish=replace(ship, form="shrunk"))
     return stage, learn(context, stage)
-
-
-def _shrinks(lesson: Lesson, settings: CompressSettings) -> bool:
-    """Only a fine-tune does: a first model has not pruned, so its magnitudes mean little."""
-    if lesson.parent is None or not settings.shrink:
-        return False
-    spec = manifest_of(Path(lesson.parent))["spec"]
-    return target(spec, settings.heads, settings.neurons) != widths(spec)
-
-
-def _taught(lesson: Lesson, settings: CompressSettings, small: str, folder: str) -> Lesson:
-    """The small model learns the latest windows, and what the wide one says of them."""
-    last = lesson.windows[1]
-    train = lesson.train.model_copy(
-        update={
-            "increment_epochs": settings.distil_epochs,
-            "distillation": settings.distillation,
-            "rehearsal": 0.0,
-        }
-    )
-    return replace(
-        lesson,
-        windows=(last - settings.distil_windows + 1, last),
-        rehearse=None,
-        parent=small,
-        teacher=f"{lesson.folder}.wide",
-        folder=folder,
-        train=train,
-    )
-
-
-def _form(lesson: Lesson) -> Form:
-    """What a lesson that is not shrunk makes."""
-    if lesson.parent is None:
-        return "dense"
-    if manifest_of(Path(lesson.parent))["spec"].get("block_heads"):
-        return "shrunk"
-    return "pruned" if lesson.prune.enabled else "dense"
 
 
 def learn(context: Context, lesson: Lesson) -> dict[str, Any]:
@@ -258,7 +220,7 @@ def _register(
     context: Context, window: int, lesson: Lesson, summary: dict[str, Any]
 ) -> ModelVersion:
     sparsity = summary["sparsity"]
-    form: Form = "shrunk" if lesson.teacher else _form(lesson)
+    form: Form = "shrunk" if lesson.teacher else form_of(lesson)
     metrics = {name: summary[name] for name in ("examples", "steps", "seconds", "cpu_seconds")}
     layers = {f"sparsity/{name}": share for name, share in sparsity.items() if name != "total"}
     return context.tracking.log_version(

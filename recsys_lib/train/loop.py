@@ -7,17 +7,14 @@ import json
 import math
 import os
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import horovod.tensorflow as hvd
-import numpy as np
 import pyarrow as pa
 
-from recsys_lib.errors import RanksError
 from recsys_lib.model.bundle import Bundle, folder_bytes
 from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.network import Network, Spec
@@ -27,6 +24,7 @@ from recsys_lib.model.weights import load_arrays, named_arrays
 from recsys_lib.train.feed import Batch, Feed, Reader
 from recsys_lib.train.lesson import Lesson
 from recsys_lib.train.loss import answers, distillation_loss, mixture_loss
+from recsys_lib.train.masks import by_layer, check_equal_on_all_ranks, check_masks
 from recsys_lib.train.optimizers import load_slots, optimizer, save_slots
 from recsys_lib.train.validation import BATCHES, Validation
 
@@ -96,8 +94,7 @@ def learn_increment(lesson: Lesson) -> dict[str, Any]:
         if pruner:
             pruner.at_step(network, step)
         loss = step_fn(next(batches))
-        if pruner:
-            _check_equal_on_all_ranks(_masks(network))
+        check_masks(network, pruner)
         if step % max(1, steps // 100) == 0 or step == steps - 1:
             curve.append((step, float(hvd.allreduce(loss))))
             if pruner:
@@ -106,7 +103,7 @@ def learn_increment(lesson: Lesson) -> dict[str, Any]:
         if watch and watch.is_enough(step):
             break
     arrays = watch.best if watch and watch.best else named_arrays(network)
-    _check_equal_on_all_ranks(arrays)
+    check_equal_on_all_ranks(arrays)
     sparsity = pruner.sparsity(arrays) if pruner else {}
     summary = {
         "examples": examples,
@@ -118,7 +115,7 @@ def learn_increment(lesson: Lesson) -> dict[str, Any]:
         "validation": watch.curve if watch else [],
         "loss": curve,
         "sparsity": sparsity,
-        "sparsity_curves": _by_layer(sparse),
+        "sparsity_curves": by_layer(sparse),
         "parameters": int(sum(array.size for array in arrays.values())),
     }
 
@@ -139,13 +136,17 @@ def learn_increment(lesson: Lesson) -> dict[str, Any]:
                 "items": catalog.items,
             },
         ).save(lesson.folder)
-        if lesson.finish:
-            lesson.finish(lesson.folder)
+        _finish(lesson)
 
     on_first_rank(save)
     _total(0.0)  # no rank reports success before the files are there
     hvd.shutdown()
     return {**summary, "bytes": folder_bytes(Path(lesson.folder))}
+
+
+def _finish(lesson: Lesson) -> None:
+    if lesson.finish:
+        lesson.finish(lesson.folder)
 
 
 def on_first_rank(action: Callable[[], None]) -> None:
@@ -346,34 +347,3 @@ def _progress(lesson: Lesson, steps: int) -> Callable[[int, float], None]:
             os.replace(part, path)
 
     return report
-
-
-def _by_layer(points: list[tuple[int, dict[str, float]]]) -> dict[str, list[tuple[int, float]]]:
-    names = points[0][1] if points else {}
-    return {name: [(step, shares[name]) for step, shares in points] for name in names}
-
-
-def _masks(network: Network) -> dict[str, np.ndarray]:
-    return {
-        f"{name}/{place}": mask.numpy()
-        for name, layer in network.layers.items()
-        for place, (_, mask, _) in enumerate(getattr(layer, "pruning_vars", []))
-    }
-
-
-def _gathered(number: int) -> set[int]:
-    """The different numbers that the ranks have."""
-    return set(hvd.allgather(tf.constant([number], tf.int64)).numpy().tolist())
-
-
-def _check_equal_on_all_ranks(arrays: dict[str, np.ndarray]) -> None:
-    """Zeros must be at the same places everywhere, or the saved masks are one rank's opinion."""
-    digest = 0
-    for name in sorted(arrays):
-        digest = zlib.crc32(np.packbits(arrays[name] != 0).tobytes(), digest)
-    kinds = len(_gathered(digest))
-    if kinds > 1:
-        raise RanksError(
-            f"masks must be equal on all {hvd.size()} ranks, got {kinds} kinds; "
-            "the increment is not saved: run it again, and report it if it happens twice"
-        )

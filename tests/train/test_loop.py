@@ -11,7 +11,7 @@ from recsys_lib.errors import RanksError
 from recsys_lib.evaluate.baselines import Popularity
 from recsys_lib.model.bundle import table_rows
 from recsys_lib.model.scorer import ModelScorer
-from recsys_lib.train import loop
+from recsys_lib.train import loop, masks
 from tests.train.conftest import PRUNE, Learned, learn
 from tests.train.shop import RING, TRAIN, Shop, hit_rate
 
@@ -176,7 +176,7 @@ def test_ranks_that_differ_in_a_mask_do_not_go_on(
 ) -> None:
     folder = Path(first.lesson.folder).with_name("apart")
     lesson = shop.lesson((3, 3), folder, parent=first.lesson.folder, train=SHORT, prune=PRUNE)
-    monkeypatch.setattr(loop, "_gathered", lambda mine: {mine, mine + 1})
+    monkeypatch.setattr(masks, "_gathered", lambda mine: {mine, mine + 1})
     with pytest.raises(RanksError, match="masks must be equal on all"):
         learn(lesson)
     assert not folder.exists()
