@@ -72,48 +72,51 @@ def arrays_of(table: pa.Table) -> tuple[dict[str, Rows], Arrays]:
 
 
 def write_catalog(table: pa.Table, path: Path, exact: bool) -> None:
-    """Neighbours stand by id, so that differences are small."""
+    """Neighbours stand by item and id, as whole numbers that only rise: differences are small."""
     near, share = table.column("near").combine_chunks(), table.column("near_share").combine_chunks()
-    offsets, ids = near.offsets, np.asarray(near.flatten()).astype(np.int64)
-    row = np.repeat(np.arange(len(near)), np.diff(np.asarray(offsets)))
-    order = np.lexsort((ids, row))
+    keys = _keys(near)
+    order = np.argsort(keys)
     values = np.asarray(share.flatten(), np.float32)[order]
     code = np.clip(np.rint(-np.log2(np.maximum(values, 1e-9)) * OCTAVE), 0, 255).astype(np.uint8)
-    coded = pa.array(values if exact else code)
+    flat = pa.table({"near": pa.array(keys[order]), "near_share": values if exact else code})
     table = table.drop_columns(["near", "near_share", "index", "id"])
-    table = table.append_column(
-        "near_size", pa.array(np.diff(np.asarray(offsets)).astype(np.int32))
-    )
-    flat = pa.table({"near": pa.array(ids[order].astype(np.int32)), "near_share": coded})
     if not exact:
         stats = table.column("stats").combine_chunks()
-        width = stats.type.list_size
-        small = pa.array(
-            np.asarray(stats.flatten(), np.float32).astype(np.float16).astype(np.float32)
-        )
-        place = table.column_names.index("stats")
-        table = table.set_column(place, "stats", pa.FixedSizeListArray.from_arrays(small, width))
-    pq.write_table(table, path, compression="zstd", compression_level=9)
-    packed = {"near": "DELTA_BINARY_PACKED"}
+        half = np.asarray(stats.flatten(), np.float16).astype(np.float32)
+        small = pa.FixedSizeListArray.from_arrays(pa.array(half), stats.type.list_size)
+        table = table.set_column(table.column_names.index("stats"), "stats", small)
+    packed = {"compression": "zstd", "compression_level": 9}
+    pq.write_table(table, path, **packed)
     pq.write_table(
         flat,
-        path.with_name(f"near.{path.name}"),
-        compression="zstd",
-        compression_level=9,
+        _beside(path),
         use_dictionary=["near_share"],
-        column_encoding=packed,
+        column_encoding={"near": "DELTA_BINARY_PACKED"},
+        **packed,
     )
 
 
 def read_catalog(path: Path, vectors: pa.Table) -> pa.Table:
-    table = pq.read_table(path)
-    flat = pq.read_table(path.with_name(f"near.{path.name}"))
+    """What `write_catalog` was given; ids are those of the vectors."""
+    table, flat = pq.read_table(path), pq.read_table(_beside(path))
     share = np.asarray(flat.column("near_share"))
     if share.dtype == np.uint8:
         share = np.exp2(-share.astype(np.float32) / OCTAVE)
-    sizes = np.asarray(table.column("near_size"))
-    offsets = pa.array(np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32))
-    ids = flat.column("near").combine_chunks()
-    table = table.append_column("near", pa.ListArray.from_arrays(offsets, ids))
-    shares = pa.ListArray.from_arrays(offsets, pa.array(share.astype(np.float32)))
-    return table.append_column("near_share", shares).append_column("id", vectors.column("id"))
+    rows = len(table)
+    row, item = np.divmod(np.asarray(flat.column("near")), rows)
+    offsets = pa.array(np.searchsorted(row, np.arange(rows + 1)).astype(np.int32))
+    for name, values in (("near", item.astype(np.int32)), ("near_share", share)):
+        lists = pa.ListArray.from_arrays(offsets, pa.array(values))
+        table = table.append_column(name, lists)
+    return table.append_column("id", vectors.column("id"))
+
+
+def _keys(near: pa.ListArray) -> NDArray[np.int64]:
+    """Item times the number of items, and neighbour: int64."""
+    sizes = np.asarray(near.value_lengths()).astype(np.int64)
+    row = np.repeat(np.arange(len(near), dtype=np.int64), sizes)
+    return row * len(near) + np.asarray(near.flatten()).astype(np.int64)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f"near.{path.name}")
