@@ -116,13 +116,14 @@ class Form:
         return self
 
     def bytes(self) -> int:
-        """On disk. Of the network: its float weights and what it must know of the items, once."""
+        """On disk. Of the network: its float weights, and what it must know of the items."""
         if self.settings is None:
             return sum((self.folder / n).stat().st_size for n in ("weights.npz", "items.parquet"))
         files = (self.folder / FOLDER).rglob("*")
         return sum(file.stat().st_size for file in files if file.is_file())
 
     def saved_bytes(self) -> int | None:
+        """Of the SavedModel, which holds the item vectors and their product's matrix ready."""
         saved = sorted(self.folder.glob("saved-*"))
         files = saved[0].rglob("*") if saved else []
         found = sum(file.stat().st_size for file in files if file.is_file())
