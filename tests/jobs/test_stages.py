@@ -140,14 +140,16 @@ def test_file_of_histories_is_answered_in_its_order(
 
 def test_what_is_shipped_needs_no_tensorflow(staged: Staged) -> None:
     code = (
-        "import sys; from recsys_lib.model.opening import open_scorer;"
-        "s = open_scorer(sys.argv[1]); print(len(s.bundle.golden.items), s.bundle.form)"
+        "import sys; from recsys_lib.model.opening import open_scorer; s = open_scorer(sys.argv[1]);"
+        "assert 'tensorflow' not in sys.modules; print(len(s.bundle.golden.items), s.bundle.form)"
     )
     [version] = (staged.out / "models").glob("window-3")
     done = subprocess.run(
         [sys.executable, "-c", code, str(version)], capture_output=True, text=True, check=True
     )
-    assert done.stdout.split() == ["60", "int8"]
+    golden, form = done.stdout.split()
+    assert int(golden) > 0
+    assert form == "int8"
 
 
 def test_champion_predicts_through_mlflow(
