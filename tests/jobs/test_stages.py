@@ -140,7 +140,8 @@ def test_file_of_histories_is_answered_in_its_order(
 
 def test_what_is_shipped_needs_no_tensorflow(staged: Staged) -> None:
     code = (
-        "import sys; from recsys_lib.model.opening import open_scorer; s = open_scorer(sys.argv[1]);"
+        "import sys; from recsys_lib.model.opening import open_scorer;"
+        "s = open_scorer(sys.argv[1]);"
         "assert 'tensorflow' not in sys.modules; print(len(s.bundle.golden.items), s.bundle.form)"
     )
     [version] = (staged.out / "models").glob("window-3")
