@@ -43,7 +43,10 @@ class _Shop:
 
 
 class ShippedScorer:
-    """A Scorer of a serving bundle. With a newer `catalog` it knows today's items and counts."""
+    """A Scorer of a serving bundle. With a newer `catalog` it knows today's items and counts.
+
+    It answers one call at a time: threads of a service each need their own.
+    """
 
     ROWS = 64
     """Histories that are answered together: what is held stays near the processor."""
@@ -58,7 +61,7 @@ class ShippedScorer:
         tensorflow: bool = False,
     ) -> None:
         """`tensorflow`: ask the SavedModel and not LiteRT."""
-        self.name = name
+        self.name, self._threads = name, threads
         self.bundle = shipped if catalog is None else shipped.grown(catalog)
         self._encode: Any = (
             SavedEncoder(shipped.saved)
@@ -132,7 +135,9 @@ class ShippedScorer:
             how = self.bundle.search
             large = shelf.items > how["ann_items"]
             typical = self.bundle.typical
-            search: Search = Scan(shelf, typical, how["rerank"]) if large else Whole(shelf)
+            search: Search = (
+                Scan(shelf, typical, how["rerank"], self._threads) if large else Whole(shelf)
+            )
             self._shops[row] = _Shop(facts, shelf, search)
         return self._shops[row]
 

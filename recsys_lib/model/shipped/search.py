@@ -97,8 +97,12 @@ class Scan:
     PART = 2
     """Dimensions that share a code of four bits."""
 
-    def __init__(self, shelf: Shelf, typical: Floats, rerank: int, seed: int = 7) -> None:
-        """typical [K]: the taste of a usual user. `rerank` candidates for each item asked for."""
+    def __init__(
+        self, shelf: Shelf, typical: Floats, rerank: int, threads: int = 1, seed: int = 7
+    ) -> None:
+        """typical [K]: the taste of a usual user. `rerank` candidates for each item asked for.
+        `threads` are those of faiss in this whole process."""
+        _use_threads(threads)
         self._shelf, self._rerank = shelf, rerank
         matrix = shelf.matrix(np.arange(1, shelf.items + 1))
         span = np.ptp(matrix[:, shelf.vectors.values.shape[1] :], axis=0)
@@ -146,6 +150,12 @@ class Scan:
         return np.ascontiguousarray(
             np.concatenate([*parts, np.zeros((len(matrix), missing))], 1), np.float32
         )
+
+
+def _use_threads(threads: int) -> None:
+    import faiss
+
+    faiss.omp_set_num_threads(threads)
 
 
 def _scanned(matrix: Floats, seed: int) -> Any:
