@@ -10,6 +10,7 @@ the last that was learned, paired by user. Each row is one step of the way from 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import subprocess
 import sys
@@ -85,7 +86,7 @@ def measured(run: Path, short: bool) -> None:
     """In a process of its own, with one thread."""
     import numpy as np
 
-    from recsys_lib.model.bundle import Bundle
+    from recsys_lib.model.bundle import Bundle, manifest_of
     from recsys_lib.model.requests import select
     from recsys_lib.model.tensorflow import tf
     from recsys_lib.settings import load_settings
@@ -96,12 +97,15 @@ def measured(run: Path, short: bool) -> None:
     tf.config.threading.set_inter_op_parallelism_threads(1)
     exam = Windows.of(run / "exam.pkl")
     wide = max(run.glob("models/window-*.wide"))
-    dense, small = Bundle.load(wide), Bundle.load(str(wide).removesuffix(".wide"))
+    small_folder = str(wide).removesuffix(".wide")
+    dense, small = Bundle.load(wide), Bundle.load(small_folder)
     shipped = load_settings("conf/local.yaml").compress
     first, *_ = windows = sorted(exam.readers)[: 2 if short else WINDOWS]
     shops = {window: exam.readers[window]() for window in windows}
     asked = exam.histories(first, shops[first])
-    root = FOLDER / "compress" / dense.lineage.get("mapping", "run")
+    # Forms of other weights, or made by other settings, are others.
+    made = f"{manifest_of(wide)['files']}{manifest_of(Path(small_folder))['files']}{shipped}"
+    root = FOLDER / "compress" / hashlib.sha256(made.encode()).hexdigest()[:12]
     ways = forms(dense, small, root, shipped)
     for way in ways:
         way.folder.mkdir(parents=True, exist_ok=True)
