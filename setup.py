@@ -26,8 +26,10 @@ setup(
     packages=find_packages(include=["recsys_lib", "recsys_lib.*", "jobs"]),
     package_data={"recsys_lib": ["py.typed", "serve/snippet.js"]},
     install_requires=[
+        "ai-edge-litert==2.3.0",
         "delta-spark==4.4.0",
         "deltalake==1.6.6",
+        "faiss-cpu==1.15.1",
         "hdfs-native==0.14.7",
         "matplotlib>=3.9",
         "mlflow==3.17.2",

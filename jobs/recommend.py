@@ -21,7 +21,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pyspark.sql import functions as F
 
@@ -34,6 +34,7 @@ from recsys_lib.adapters.tracking import Tracking
 from recsys_lib.errors import SettingsError, TrackingError
 from recsys_lib.recommend.histories import ANSWERS, Asking, Clock
 from recsys_lib.recommend.slates import Opened, Slates
+from recsys_lib.settings import Answering
 
 TABLE = "recommendations"
 SCHEMA = "user string, items array<string>, scores array<float>, model_version int, `window` int"
@@ -44,16 +45,25 @@ class OpenModel:
     """Pickled to the executors; loads the bundle there. `shop` None: the bundle's own."""
 
     folder: str
+    form: Answering
     shop: CatalogReader | None = None
 
     def __call__(self) -> Opened:
-        from recsys_lib.model.bundle import Bundle
-        from recsys_lib.model.scorer import ModelScorer
+        """Once in each process of an executor, however many tasks it runs."""
+        if not _OPENED or _OPENED[-1][0] != self:
+            _OPENED[:] = [(self, self._opened())]
+        return _OPENED[-1][1]
 
-        bundle = Bundle.load(self.folder)
-        scorer = ModelScorer(bundle, self.shop() if self.shop else None)
-        shop, clock = scorer.bundle.catalog, Clock.of(bundle.lineage)
+    def _opened(self) -> Opened:
+        from recsys_lib.model.opening import open_scorer
+
+        scorer = open_scorer(self.folder, self.shop() if self.shop else None, form=self.form)
+        bundle = scorer.bundle
+        shop, clock = bundle.catalog, Clock.of(bundle.lineage)
         return scorer, Asking(shop, clock, bundle.task, bundle.learned, bundle.targets)
+
+
+_OPENED: list[tuple[OpenModel, Opened]] = []
 
 
 def recommend(context: Context, window: int) -> int:
@@ -64,10 +74,12 @@ def recommend(context: Context, window: int) -> int:
         raise TrackingError("there must be a champion to recommend with, got none; train first")
     app = f"recommend:v{champion.version}"
     if not lake.done(TABLE, app, window):
+        settings = context.settings.recommend
+        reader = catalog_reader(context, window + 1, 0)
         exam = _Everybody(
-            OpenModel(tracking.local_path(champion), catalog_reader(context, window + 1, 0)),
-            context.settings.recommend.k,
-            context.settings.recommend.exclude_seen,
+            OpenModel(tracking.local_path(champion), settings.form, reader),
+            settings.k,
+            settings.exclude_seen,
             champion.version,
             window,
         )
@@ -125,7 +137,8 @@ def score_file(args: Any) -> None:
     folder = store.local_path(args.model)
     k = args.k or settings.recommend.k
     exclude = settings.recommend.exclude_seen if args.exclude_seen is None else args.exclude_seen
-    slates = Slates(OpenModel(folder), k, exclude, settings.recommend.batch_rows)
+    form = args.form or settings.recommend.form
+    slates = Slates(OpenModel(folder, form), k, exclude, settings.recommend.batch_rows)
     Path(target).resolve().parent.mkdir(parents=True, exist_ok=True)
     with spark_session(settings.spark, "alluvium recommend") as spark:
         rows = settings.recommend.batch_rows
@@ -139,6 +152,9 @@ def main(argv: list[str]) -> None:
     made.add_argument("--model", help="models:/NAME@champion, models:/NAME/3 or a folder")
     made.add_argument("--run", metavar="FOLDER", help="run folder with the registry")
     made.add_argument("--histories", metavar="FILE", help="Parquet, JSON lines or CSV")
+    made.add_argument(
+        "--form", choices=get_args(Answering), help="with --histories (setting recommend.form)"
+    )
     made.add_argument("--k", type=int, help="items per answer (setting recommend.k)")
     made.add_argument(
         "--exclude-seen",

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from jobs.context import Context, opened, parser, run
-from jobs.train import learn, lesson
+from jobs.train import learn_and_ship, lesson
 from recsys_lib.errors import TrackingError
 from recsys_lib.settings import Settings, validate
 from recsys_lib.train.lesson import Lesson
@@ -57,7 +57,8 @@ def main(argv: list[str]) -> None:
         was = Bundle.load(context.tracking.local_path(version))
         own = {n: v for n, v in was.lineage.items() if n not in ("sparsity", "items")}
         again = lesson_of(context, version, own)
-        learn(context, again)
+        settings = validate(Settings, own["settings"], f"lineage of {version.uri}", [])
+        again, _ = learn_and_ship(context, again, settings.compress)
         now = Bundle.load(again.folder)
         distance = apart(was.arrays, now.arrays)
         print(f"{version.uri}: largest difference of a weight {distance:.2g}, in {again.folder}")

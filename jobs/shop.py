@@ -82,13 +82,12 @@ class Exam:
         from recsys_lib.evaluate.baselines import PersonalFrequency, Popularity, RecencyFrequency
         from recsys_lib.model.bundle import Bundle
         from recsys_lib.model.frozen import FrozenScorer
+        from recsys_lib.model.opening import open_scorer
         from recsys_lib.model.scorer import ModelScorer
 
         shop = self._shop()
         recent = self.reader.recent_users(shop.items, self.settings.popularity_windows)
-        models = [
-            ModelScorer(Bundle.load(folder), shop, name) for name, folder in self.models.items()
-        ]
+        models = [open_scorer(folder, shop, name) for name, folder in self.models.items()]
         personal = PersonalFrequency(recent)
         recency = RecencyFrequency(recent, self.decay)
         stale = FrozenScorer(ModelScorer(Bundle.load(self.stale)), "stale")

@@ -7,19 +7,25 @@ Without a champion the first model is trained on the history and promoted.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from pyspark.sql import functions as F
 
 from jobs.context import Context, log, opened, parser, run
+from jobs.shipping import Shipping, Shrinking, form_of, shrinks, taught
 from jobs.shop import catalog_reader, sequence_rows, strange_increments
 from recsys_lib.adapters.ranks import run_on_ranks
+from recsys_lib.compress.widths import shares
 from recsys_lib.errors import SourceError, TrackingError
 from recsys_lib.evaluate.gate import judge
 from recsys_lib.increment.plan import lesson_windows
-from recsys_lib.settings import Settings
+from recsys_lib.model.bundle import folder_bytes
+from recsys_lib.model.shipped.bundle import FOLDER
+from recsys_lib.settings import CompressSettings, Settings
 from recsys_lib.train.lesson import Lesson
-from recsys_lib.types import Increment, ModelVersion
+from recsys_lib.types import Form, Increment, ModelVersion
 
 EVER = -(2**31)
 """Before the first window."""
@@ -33,7 +39,7 @@ def train(context: Context, window: int) -> ModelVersion | None:
         if lesson is None:
             return None
         _pin(context, window, lesson)
-        summary = learn(context, lesson)
+        lesson, summary = learn_and_ship(context, lesson, context.settings.compress)
         if not summary["examples"]:
             log.warning("window %s: no example to learn from", window)
             return None
@@ -42,6 +48,35 @@ def train(context: Context, window: int) -> ModelVersion | None:
         context.tracking.promote(done, judge({}, None, context.settings.gate))
     _unpin_superseded(context)
     return done
+
+
+def learn_and_ship(
+    context: Context, lesson: Lesson, settings: CompressSettings
+) -> tuple[Lesson, dict[str, Any]]:
+    """Learn the lesson and export what came of it: the last lesson there was, and its summary.
+
+    A wide model is shrunk once, in steps, each of which the wide one teaches; the increments after
+    that learn at the widths that were left.
+    """
+    ship = Shipping(
+        settings, lesson.rows, lesson.windows[1], lesson.task, lesson.targets, form_of(lesson)
+    )
+    steps = shares(settings.heads, settings.neurons, settings.steps)
+    if not shrinks(lesson, settings):
+        shipped = replace(lesson, finish=ship)
+        return shipped, learn(context, shipped)
+    stage = replace(lesson, folder=f"{lesson.folder}.wide")
+    line: tuple[str, ...] = (str(lesson.parent),)
+    for number, (heads, neurons) in enumerate(steps, 1):
+        small = f"{lesson.folder}.small-{number}"
+        shrink = Shrinking(heads, neurons, line, lesson.prune, small)
+        summary = learn(context, replace(stage, finish=shrink))
+        if not summary["examples"]:
+            return lesson, summary
+        folder = f"{lesson.folder}.step-{number}" if number < len(steps) else lesson.folder
+        stage, line = taught(lesson, settings, small, folder), ()
+    stage = replace(stage, finish=replace(ship, form="shrunk"))
+    return stage, learn(context, stage)
 
 
 def learn(context: Context, lesson: Lesson) -> dict[str, Any]:
@@ -185,6 +220,7 @@ def _register(
     context: Context, window: int, lesson: Lesson, summary: dict[str, Any]
 ) -> ModelVersion:
     sparsity = summary["sparsity"]
+    form: Form = "shrunk" if lesson.teacher else form_of(lesson)
     metrics = {name: summary[name] for name in ("examples", "steps", "seconds", "cpu_seconds")}
     layers = {f"sparsity/{name}": share for name, share in sparsity.items() if name != "total"}
     return context.tracking.log_version(
@@ -198,11 +234,12 @@ def _register(
             "sparsity": sparsity.get("total", 0.0),
             "parameters": summary["parameters"],
             "bytes": summary["bytes"],
+            "serving_bytes": folder_bytes(Path(lesson.folder) / FOLDER),
             "loss": summary["loss"][-1][1],
         },
         curves={
             "learning_loss": summary["loss"],
-            "learning_sparsity": summary["sparsity_curve"],
+            **_sparsity_curves(summary),
             "validation_loss": summary["validation"],
         },
         tags={
@@ -212,8 +249,15 @@ def _register(
             **{f"delta.{name}": version for name, version in lesson.lineage["tables"].items()},
         },
         vocabulary_version=lesson.lineage["tables"]["vocabulary"],
-        form="pruned" if sparsity.get("total") else "dense",
+        form=form,
     )
+
+
+def _sparsity_curves(summary: dict[str, Any]) -> dict[str, Any]:
+    """One of the whole, and one of each layer."""
+    curves = dict(summary["sparsity_curves"])
+    whole = {"learning_sparsity": curves.pop("total")} if curves else {}
+    return {**whole, **{f"learning_sparsity/{name}": curve for name, curve in curves.items()}}
 
 
 def main(argv: list[str]) -> None:

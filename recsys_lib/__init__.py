@@ -10,7 +10,7 @@ features    growing vocabularies, item counts, histories and sequences ready to 
 increment   which windows are learned when, and from what state
 model       what is learned: inputs, network, bundle, scorer (shared by the rooms below)
 train       feed, warm start, growth, the rank's training loop
-compress    magnitude pruning
+compress    prune, shrink, quantise, export
 evaluate    metrics, baselines, intervals, the promotion gate, the report
 recommend   slates for histories
 serve       the collector, which takes events over HTTP

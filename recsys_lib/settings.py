@@ -268,6 +268,27 @@ class PruneSettings(Section):
     end: float = Field(0.7, ge=0, le=1, description="share of steps at which sparsity is final")
     frequency: int = Field(5, ge=1, description="steps between mask updates")
     embeddings: bool = Field(False, description="prune embedding tables too")
+    pattern: Literal["single", "2:4", "block"] = Field(
+        "single", description="what is removed together; 2:4 follows no schedule"
+    )
+    block: tuple[int, int] = Field((1, 16), description="inputs and outputs of a block")
+
+
+class CompressSettings(Section):
+    """How a version becomes what is shipped (see `recsys_lib.compress`)."""
+
+    shrink: bool = Field(True, description="remove heads and neurons after the first fine-tune")
+    heads: float = Field(0.5, gt=0, le=1, description="share of each block's heads that stays")
+    neurons: float = Field(0.25, gt=0, le=1, description="share of its neurons that stays")
+    steps: int = Field(1, ge=1, description="fine-tunes in which they go, a part in each")
+    distil_epochs: float = Field(1.0, gt=0, description="of each such fine-tune")
+    distil_windows: int = Field(8, ge=1, description="latest windows that it learns from")
+    distillation: float = Field(1.0, ge=0, description="weight of the dense model's word in it")
+    bits: Literal[8, 32] = Field(8, description="of item vectors and tables that are shipped")
+    encoder_bits: Literal[8, 32] = Field(32, description="of the encoder's weights")
+    ann_items: int = Field(10_000, ge=0, description="catalogues above are searched by faiss")
+    rerank: int = Field(20, ge=1, description="candidates of that search per answer, re-ranked")
+    floor: float = Field(0.01, ge=0, description="relative loss at which a smaller form still wins")
 
 
 class EvaluateSettings(Section):
@@ -295,7 +316,11 @@ class GateSettings(Section):
     )
 
 
+Answering = Literal["shipped", "learned"]
+
+
 class RecommendSettings(Section):
+    form: Answering = Field("shipped", description="learned: the network itself, in TensorFlow")
     k: int = Field(20, ge=1)
     exclude_seen: bool = False
     batch_rows: int = Field(512, ge=1)
@@ -380,6 +405,7 @@ class Settings(Section):
     model: ModelSettings = ModelSettings()
     train: TrainSettings = TrainSettings()
     prune: PruneSettings = PruneSettings()
+    compress: CompressSettings = CompressSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     gate: GateSettings = GateSettings()
     recommend: RecommendSettings = RecommendSettings()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
 
 from recsys_lib.adapters.curves import drawn
+from recsys_lib.adapters.flavour import flavoured
 from recsys_lib.adapters.registry import (
     ensure_model,
     experiment,
@@ -98,7 +99,8 @@ class Tracking:
             self.client.log_metric(run_id, safe(key), float(number))
         self._log_curves(run_id, curves or {})
         self.client.log_artifacts(run_id, str(directory), ARTIFACT)
-        self.client.log_text(run_id, self._mlmodel(run_id), f"{ARTIFACT}/MLmodel")
+        for name, text in flavoured(run_id, ARTIFACT, LOADER).items():
+            self.client.log_text(run_id, text, f"{ARTIFACT}/{name}")
         self.client.set_terminated(run_id)
         ensure_model(self.client, self.name)
         version = self.client.create_model_version(
@@ -261,7 +263,7 @@ class Tracking:
     def _log_curves(self, run_id: str, curves: Mapping[str, Curve]) -> None:
         self._log_points(run_id, {name: list(points) for name, points in curves.items()})
         for name, points in curves.items():
-            if points:
+            if points and "/" not in name:  # one of many layers: its points are enough
                 self.client.log_figure(run_id, drawn(name, points), f"curves/{safe(name)}.png")
 
     def _log_points(self, run_id: str, points: Mapping[str, Curve]) -> None:
@@ -276,16 +278,3 @@ class Tracking:
         ]
         for start in range(0, len(metrics), 1000):
             self.client.log_batch(run_id, metrics[start : start + 1000])
-
-    def _mlmodel(self, run_id: str) -> str:
-        """The MLmodel file: `mlflow.pyfunc.load_model` finds the loader in the model room."""
-        from mlflow.models import Model, ModelSignature
-        from mlflow.types.schema import DataType, ParamSchema, ParamSpec
-
-        # MLflow drops the params of predict that no signature names.
-        k = ParamSpec("k", DataType.long, 20)
-        exclude = ParamSpec("exclude_seen", DataType.boolean, False)
-        signature = ModelSignature(params=ParamSchema([k, exclude]))
-        model = Model(artifact_path=ARTIFACT, run_id=run_id, signature=signature)
-        self._mlflow.pyfunc.add_to_model(model, loader_module=LOADER)
-        return str(model.to_yaml())

@@ -47,7 +47,9 @@ class MagnitudePruner:
             end_step=end,
             frequency=min(self.settings.frequency, max(1, (end - begin) // 4)),
         )
-        return tfmot.sparsity.keras.prune_low_magnitude(layer, pruning_schedule=schedule)
+        return tfmot.sparsity.keras.prune_low_magnitude(
+            layer, pruning_schedule=schedule, **self._pattern(layer)
+        )
 
     def at_step(self, network: Any, step: int) -> None:
         """Tell every mask which step of the schedule it is."""
@@ -66,6 +68,16 @@ class MagnitudePruner:
         shares = {name: float((array == 0).mean()) for name, array in pruned.items()}
         zeros = sum(float((array == 0).sum()) for array in pruned.values())
         return {**shares, "total": zeros / max(1, sum(a.size for a in pruned.values()))}
+
+    def _pattern(self, layer: keras.layers.Layer) -> dict[str, Any]:
+        """2:4 is what NVIDIA's sparse tensor cores read: two zeros among every four inputs."""
+        if self.settings.pattern == "single" or isinstance(layer, keras.layers.Embedding):
+            return {}
+        if self.settings.pattern == "2:4":
+            return {"sparsity_m_by_n": (2, 4)}
+        if layer.units <= self.settings.block[1]:  # one block wide, which tfmot cannot pool
+            return {}
+        return {"block_size": self.settings.block, "block_pooling_type": "AVG"}
 
     def _prunes(self, name: str, is_table: bool) -> bool:
         return self.settings.embeddings if is_table else name not in DENSE

@@ -54,7 +54,7 @@ class Bundle:
         part.mkdir(parents=True)
         np.savez(part / "weights.npz", **self.arrays)
         np.savez(part / "optimizer.npz", **self.optimizer)
-        pq.write_table(_items_table(self.catalog), part / "items.parquet")
+        pq.write_table(items_table(self.catalog), part / "items.parquet")
         files = ("weights.npz", "optimizer.npz", "items.parquet")
         text = {
             "format": FORMAT,
@@ -69,7 +69,7 @@ class Bundle:
             "profile": list(self.catalog.profile),
             "stats_window": self.catalog.stats.first + len(self.catalog.stats.values) - 1,
             "lineage": self.lineage,
-            "files": {name: _digest(part / name) for name in files},
+            "files": {name: digest_of(part / name) for name in files},
         }
         (part / "model.json").write_text(json.dumps(text, indent=1, default=list))
         if target.exists():
@@ -80,13 +80,13 @@ class Bundle:
     def load(cls, folder: str | Path) -> Bundle:
         """Read and check a folder. Raises ModelError with what is wrong with it."""
         root = Path(folder)
-        text = _manifest(root)
+        text = manifest_of(root)
         for name, digest in text["files"].items():
             if not (root / name).exists():
                 raise ModelError(f"{root} must hold {name}; it is missing: fetch the model again")
-            if _digest(root / name) != digest:
+            if digest_of(root / name) != digest:
                 raise ModelError(f"{root / name} is damaged (its hash differs); fetch it again")
-        catalog = _catalog(pq.read_table(root / "items.parquet"), text)
+        catalog = catalog_of(pq.read_table(root / "items.parquet"), text)
         return cls(
             spec=text["spec"],
             arrays=_npz(root / "weights.npz"),
@@ -152,7 +152,7 @@ def _extended(arrays: Arrays, rows: dict[str, int]) -> Arrays:
     return out
 
 
-def _items_table(catalog: Catalog) -> pa.Table:
+def items_table(catalog: Catalog) -> pa.Table:
     width = catalog.attributes.shape[1]
     flat = pa.array(catalog.attributes.reshape(-1))
     stats = catalog.stats.values[-1]
@@ -194,7 +194,7 @@ def _neighbours(table: pa.Table) -> Neighbours:
     )
 
 
-def _catalog(table: pa.Table, text: dict[str, Any]) -> Catalog:
+def catalog_of(table: pa.Table, text: dict[str, Any]) -> Catalog:
     rows, width = len(table), len(text["sizes"])
     stats = np.asarray(table.column("stats").combine_chunks().flatten(), dtype=np.float32)
     attributes = np.zeros((rows, 0), dtype=np.int32)
@@ -212,7 +212,8 @@ def _catalog(table: pa.Table, text: dict[str, Any]) -> Catalog:
     )
 
 
-def _manifest(root: Path) -> dict[str, Any]:
+def manifest_of(root: Path) -> dict[str, Any]:
+    """What model.json says, spec and lineage among it. Raises ModelError."""
     try:
         text = json.loads((root / "model.json").read_text())
     except (OSError, ValueError) as error:
@@ -228,11 +229,16 @@ def _manifest(root: Path) -> dict[str, Any]:
     return dict(text)
 
 
+def folder_bytes(folder: Path) -> int:
+    """Of all files in it, at any depth."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
 def _npz(path: Path) -> Arrays:
     with np.load(path) as file:
         return {name: file[name] for name in file.files}
 
 
-def _digest(path: Path) -> str:
+def digest_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

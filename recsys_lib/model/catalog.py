@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys_lib.model.neighbours import Neighbours
-from recsys_lib.model.stats import ItemStats
+from recsys_lib.model.stats import FEATURES, ItemStats
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,25 @@ class Catalog:
     @property
     def items(self) -> int:
         return len(self.ids) - 1
+
+    def extended(self, ids: Sequence[str], attributes: NDArray[np.int32]) -> Catalog:
+        """With items that came since, of these attributes [R, A]; nobody has bought them yet."""
+        more, stats = len(ids), self.stats.values
+        unsold = np.take_along_axis(stats, stats[:, :, :1].argmin(1)[:, None], 1)
+        unsold[:, :, len(FEATURES) :] = 0.0
+        near = self.neighbours
+        if near is not None:
+            wide = [(0, 0), (0, more), (0, 0)]
+            near = Neighbours(
+                np.pad(near.items, wide), np.pad(near.share, wide), np.pad(near.mass, wide[:2])
+            )
+        return replace(
+            self,
+            ids=np.concatenate([self.ids, np.asarray(ids, np.str_)]),
+            attributes=np.concatenate([self.attributes, attributes]),
+            stats=ItemStats(self.stats.first, np.concatenate([stats, unsold.repeat(more, 1)], 1)),
+            neighbours=near,
+        )
 
     def type_indices(self, names: tuple[str, ...]) -> frozenset[int] | None:
         """Indices of these event types; None (all types) for no names."""

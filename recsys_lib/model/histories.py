@@ -39,7 +39,9 @@ class Histories:
     @property
     def row(self) -> NDArray[np.int64]:
         """int64 [E]: the user of each event."""
-        return np.repeat(np.arange(len(self), dtype=np.int64), np.diff(self.offsets))
+        if len(self) == 1:
+            return np.zeros(len(self.items), np.int64)
+        return np.arange(len(self), dtype=np.int64).repeat(np.diff(self.offsets))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,15 @@ from numpy.typing import NDArray
 
 from recsys_lib.model.histories import Histories
 from recsys_lib.model.neighbours import Neighbours, nearby, nothing_near
-from recsys_lib.model.ragged import offsets_of, pad_left, pad_right, spans
+from recsys_lib.model.ragged import (
+    falling,
+    first_of_each,
+    lengths_of,
+    offsets_of,
+    order_by,
+    pad_left,
+    pad_right,
+)
 
 COPY_FEATURES = (
     "log_decayed_count",
@@ -77,31 +85,29 @@ class Inputs:
 
 
 def inputs(
-    histories: Histories, recent: int, copies: int, decay: float, near: Near | None = None
+    histories: Histories, recent: int, copied_items: int, decay: float, near: Near | None = None
 ) -> Inputs:
     """Dense tensors of these histories, as wide as the longest of them needs (at most the limits).
 
     `decay` is the weight of a count per window of age; without `near` no item is near. Widths are
     rounded up to powers of two so that a compiled graph is traced for few shapes.
     """
-    age = _age(histories)
-    lengths = np.diff(histories.offsets)
+    age = ages(histories)
+    lengths = lengths_of(histories.offsets)
     width = _round_up(int(lengths.max(initial=1)), recent)
-    to_next = np.zeros(len(age), dtype=np.float32)
-    to_next[:-1] = age[:-1] - age[1:]
-    to_next[histories.offsets[1:][lengths > 0] - 1] = 0.0
-    gaps = np.stack([np.log1p(age), np.log1p(np.maximum(to_next, 0.0))], axis=1)
-    copied = _copies(histories, age, copies, decay)
+    gaps = time_gaps(histories, age)
+    copied = copies(histories, age, copied_items, decay)
+    wide = _round_up(int(np.diff(copied.offsets).max(initial=1)), copied_items)
     near_items, near_features = nothing_near(len(histories))
     if near is not None:
         near_items, near_features = nearby(histories, near.known, near.events, near.limit)
     return Inputs(
         recent_items=pad_left(histories.items, histories.offsets, width, 0),
         recent_types=pad_left(histories.types, histories.offsets, width, 0),
-        recent_gaps=pad_left(gaps.astype(np.float32), histories.offsets, width, 0.0),
-        copy_items=copied.items,
-        copy_types=copied.types,
-        copy_features=copied.features,
+        recent_gaps=pad_left(gaps, histories.offsets, width, 0.0),
+        copy_items=pad_right(copied.items, copied.offsets, wide, 0),
+        copy_types=pad_right(copied.types, copied.offsets, wide, 0),
+        copy_features=pad_right(copied.features, copied.offsets, wide, 0.0),
         near_items=near_items,
         near_features=near_features,
         user_features=copied.user_features,
@@ -109,10 +115,20 @@ def inputs(
     )
 
 
-def _age(histories: Histories) -> NDArray[np.float32]:
+def ages(histories: Histories) -> NDArray[np.float32]:
     """Windows from each event to its decision, never negative; 0 where a time is unknown."""
     age = histories.now[histories.row] - histories.at
-    return np.nan_to_num(np.maximum(age, 0.0), nan=0.0).astype(np.float32)
+    return np.fmax(age, np.float32(0)).astype(np.float32, copy=False)
+
+
+def time_gaps(histories: Histories, age: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Log time from each event to the decision, and to the next event: [E, 2]."""
+    gaps = np.zeros((len(age), 2), np.float32)
+    gaps[:, 0] = age
+    gaps[:-1, 1] = age[:-1] - age[1:]
+    lengths = lengths_of(histories.offsets)
+    gaps[histories.offsets[1:][lengths > 0] - 1, 1] = 0.0
+    return np.log1p(np.maximum(gaps, 0.0))
 
 
 def _round_up(longest: int, limit: int) -> int:
@@ -120,72 +136,72 @@ def _round_up(longest: int, limit: int) -> int:
 
 
 @dataclass(frozen=True)
-class _Copies:
+class Copies:
+    """CSR form: the distinct past items of each history, the most frequent first.
+
+    offsets int64 [B + 1]; items, types int32 [R]; features float32 [R, len(COPY_FEATURES)];
+    user_features float32 [B, len(USER_FEATURES)]
+    """
+
+    offsets: NDArray[np.int64]
     items: NDArray[np.int32]
     types: NDArray[np.int32]
     features: NDArray[np.float32]
     user_features: NDArray[np.float32]
 
 
-def _copies(histories: Histories, age: NDArray[np.float32], limit: int, decay: float) -> _Copies:
+def copies(histories: Histories, age: NDArray[np.float32], limit: int, decay: float) -> Copies:
+    """The past items that the copy head ranks, at most `limit` of each history."""
     users = len(histories)
-    row, lengths = histories.row, np.diff(histories.offsets)
+    row, lengths = histories.row, lengths_of(histories.offsets)
     visit, visits = _visits(histories, row)
-    known = histories.items > 0
-    row, items, age_known = row[known], histories.items[known], age[known]
-    position = (np.repeat(lengths, lengths) - 1 - spans(np.zeros_like(lengths), lengths))[known]
-    visit, types = visit[known], histories.types[known]
-
-    order = np.argsort(row * np.int64(2**31) + items, kind="stable")
-    row, items, age_known = row[order], items[order], age_known[order]
-    position, visit, types = position[order], visit[order], types[order]
+    place = (histories.items > 0).nonzero()[0]
+    place = place[order_by(row[place], histories.items[place].astype(np.int64))]
+    if not len(place):
+        return _empty(histories, visits, age)
+    row, items, old = row[place], histories.items[place], age[place]
+    position, visit = histories.offsets[1:][row] - 1 - place, visit[place]
     head = np.ones(len(row), dtype=bool)
     head[1:] = (row[1:] != row[:-1]) | (items[1:] != items[:-1])
-    starts = np.flatnonzero(head)
-    ends = np.append(starts[1:], len(row))[: len(starts)]
-    user = row[starts]
-    if not len(starts):
-        return _empty(histories, visits, age)
-
-    # Events are oldest first, so a group's first row is the first purchase, its last the latest.
-    first, last = starts, ends - 1
-    count = (ends - starts).astype(np.float32)
     new_visit = head.copy()
     new_visit[1:] |= visit[1:] != visit[:-1]
+    starts = head.nonzero()[0]
+    decayed = np.add.reduceat(np.float32(decay) ** old, starts)
+    fresh = np.add.reduceat(np.float32(RECENT_DECAY) ** old, starts)
     bought_on = np.add.reduceat(new_visit.astype(np.float32), starts)
-    decayed = np.add.reduceat(decay**age_known, starts)
-    fresh = np.add.reduceat(RECENT_DECAY**age_known, starts)
-    usual = (age_known[first] - age_known[last]) / np.maximum(bought_on - 1, 1)
-    twice = bought_on > 1
-    since_last = np.log1p(age_known[last])
-    ratio = np.where(twice, np.log((age_known[last] + 0.1) / (usual + 0.1)), 0.0)
-    features = np.stack(
-        [
-            np.log(decayed),
-            np.log(fresh + 1e-4),
-            np.log(count),
-            np.log(count / lengths[user]),
-            since_last,
-            np.log1p(age_known[first]),
-            np.log1p(position[last]),
-            (position[last] == 0).astype(np.float32),
-            twice.astype(np.float32),
-            np.clip(ratio, -4, 4),
-            bought_on / np.maximum(visits[user] - visit[first], 1),
-            np.log1p(visits[user] - 1 - visit[last]),
-            np.where(twice, np.log1p(usual), 0.0),
-        ],
-        axis=1,
-    ).astype(np.float32)
+    ends = np.append(starts[1:], len(row))
 
-    distinct = np.bincount(user, minlength=users)
-    best = np.lexsort((items[starts], -decayed, user))
-    width = _round_up(int(distinct.max(initial=1)), limit)
-    offsets = offsets_of(distinct.astype(np.int64))
-    return _Copies(
-        items=pad_right(items[starts][best], offsets, width, 0),
-        types=pad_right(types[last][best], offsets, width, 0),
-        features=pad_right(features[best], offsets, width, 0.0),
+    distinct = np.bincount(row[starts], minlength=users).astype(np.int64)
+    best = order_by(row[starts], falling(decayed))  # groups stand by item, so that decides ties
+    chosen, offsets = first_of_each(offsets_of(distinct), limit)
+    best = best[chosen]
+    # Events are oldest first, so a group's first row is the first purchase, its last the latest.
+    first, last, user = starts[best], ends[best] - 1, row[starts[best]]
+    bought_on, seen = bought_on[best], visits[user]
+    twice = bought_on > 1
+    usual = (old[first] - old[last]) / np.maximum(bought_on - 1, 1)
+    positive = np.empty((10, len(best)), np.float32)
+    positive[0], positive[1] = decayed[best], fresh[best] + np.float32(1e-4)
+    positive[2] = last - first + 1
+    positive[3] = positive[2] / lengths[user]
+    positive[4], positive[5] = 1 + old[last], 1 + old[first]
+    positive[6] = 1 + position[last]
+    positive[7] = seen - visit[last]
+    positive[8] = np.where(twice, 1 + usual, 1)
+    positive[9] = np.where(twice, (old[last] + 0.1) / (usual + 0.1), 1)
+    log = np.log(positive)
+    features = np.empty((len(best), len(COPY_FEATURES)), np.float32)
+    features[:, :7] = log[:7].T
+    features[:, 7] = position[last] == 0
+    features[:, 8] = twice
+    features[:, 9] = np.clip(log[9], -4, 4)
+    features[:, 10] = bought_on / np.maximum(seen - visit[first], 1)
+    features[:, 11], features[:, 12] = log[7], log[8]
+    return Copies(
+        offsets=offsets,
+        items=items[first],
+        types=histories.types[place[last]],
+        features=features,
         user_features=_user_features(histories, lengths, distinct, visits, age),
     )
 
@@ -227,10 +243,10 @@ def _user_features(
     ).astype(np.float32)
 
 
-def _empty(histories: Histories, visits: NDArray[np.int64], age: NDArray[np.float32]) -> _Copies:
-    users, lengths = len(histories), np.diff(histories.offsets)
-    none = np.zeros((users, 1), dtype=np.int32)
-    features = np.zeros((users, 1, len(COPY_FEATURES)), dtype=np.float32)
+def _empty(histories: Histories, visits: NDArray[np.int64], age: NDArray[np.float32]) -> Copies:
+    users, lengths = len(histories), lengths_of(histories.offsets)
+    none = np.zeros(0, dtype=np.int32)
+    features = np.zeros((0, len(COPY_FEATURES)), dtype=np.float32)
     distinct = np.zeros(users, dtype=np.int64)
     user = _user_features(histories, lengths, distinct, visits, age)
-    return _Copies(none, none, features, user)
+    return Copies(np.zeros(users + 1, np.int64), none, none, features, user)

@@ -13,7 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_lib.model.histories import Histories
-from recsys_lib.model.ragged import offsets_of, pad_right, spans
+from recsys_lib.model.ragged import (
+    falling,
+    first_of_each,
+    lengths_of,
+    offsets_of,
+    order_by,
+    pad_right,
+    spans,
+)
 
 FEATURES = (
     "log_share",
@@ -99,62 +107,88 @@ def nothing_near(users: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     return np.zeros((users, 1), np.int32), np.zeros((users, 1, len(FEATURES)), np.float32)
 
 
+@dataclass(frozen=True)
+class Nearby:
+    """CSR form: items near each history's latest events, the likeliest first.
+
+    offsets int64 [B + 1]; items int32 [R]; features float32 [R, len(FEATURES)]
+    """
+
+    offsets: NDArray[np.int64]
+    items: NDArray[np.int32]
+    features: NDArray[np.float32]
+
+
 def nearby(
     histories: Histories, known: Neighbours, events: int, limit: int
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Items near the latest `events` of each history that are not in it, the likeliest first.
+    """`near` as dense tensors: (int32 [B, C] 0 padded, float32 [B, C, len(FEATURES)])."""
+    found = near(histories, known, events, limit)
+    most = int(np.diff(found.offsets).max(initial=0))
+    if not most:
+        return nothing_near(len(histories))
+    width = min(limit, 1 << max(0, (most - 1).bit_length()))
+    items = pad_right(found.items, found.offsets, width, 0)
+    return items, pad_right(found.features, found.offsets, width, 0.0)
 
-    (int32 [B, C] 0 padded, float32 [B, C, len(FEATURES)]), C at most `limit`. Histories that carry
-    a fold are answered without the events of that fold.
+
+def near(histories: Histories, known: Neighbours, events: int, limit: int) -> Nearby:
+    """Items near the latest `events` of each history that are not in it, at most `limit`.
+
+    Histories that carry a fold are answered without the events of that fold.
     """
     users = len(histories)
-    lengths = np.diff(histories.offsets)
+    lengths = lengths_of(histories.offsets)
     taken = np.minimum(lengths, events)
     at = spans(histories.offsets[1:] - taken, taken)
-    row = np.repeat(np.arange(users), taken)
-    back = np.repeat(taken, taken) - 1 - spans(np.zeros_like(taken), taken)
-    source = histories.items[at]
-    version = np.zeros(users, np.int64)
+    row = np.arange(users).repeat(taken)
+    back = histories.offsets[1:][row] - 1 - at
+    source = histories.items[at].astype(np.int64)
+    count = known.items.shape[1]
     if histories.fold is not None and len(known.items) > 1:
-        version = histories.fold.astype(np.int64) + 1
-    view = version[row]
-    ids = known.items[view, source]
-    entry, column = np.nonzero(ids)
-    if not len(entry):
-        return nothing_near(users)
-    item = ids[entry, column].astype(np.int64)
-    share = known.share[view, source][entry, column]
-    row, back, view, source = row[entry], back[entry], view[entry], source[entry]
-    cosine = share * np.sqrt(known.mass[view, source] / np.maximum(known.mass[view, item], TINY))
+        source += (histories.fold[row].astype(np.int64) + 1) * count
+    lists = known.items.reshape(-1, known.items.shape[2])[source]
+    flat = np.flatnonzero(lists)
+    item = lists.reshape(-1)[flat].astype(np.int64)
+    entry = flat // lists.shape[1]
+    order = order_by(row[entry], item)
+    flat, entry, item = flat[order], entry[order], item[order]
+    row, source = row[entry], source[entry]
+    share = known.share.reshape(-1, known.share.shape[2])[source, flat % lists.shape[1]]
+    key = (row << 31) | item
+    starts = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]])[: len(key)])
+    new = ~_within(key[starts], (histories.row << 31) | histories.items)
+    if not new.any():
+        nothing = np.zeros((0, len(FEATURES)), np.float32)
+        return Nearby(np.zeros(users + 1, np.int64), np.zeros(0, np.int32), nothing)
 
-    key = row * np.int64(2**31) + item
-    own = np.unique(histories.row * np.int64(2**31) + histories.items)
-    place = np.minimum(np.searchsorted(own, key), len(own) - 1)
-    new = np.flatnonzero(own[place] != key)
-    new = new[np.argsort(key[new], kind="stable")]
-    if not len(new):
-        return nothing_near(users)
-    key, share, cosine, back = key[new], share[new], cosine[new], back[new]
-    starts = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]]))
-    row, item = key[starts] // 2**31, (key[starts] % 2**31).astype(np.int32)
-    score = np.add.reduceat(share * RECENCY**back, starts)
-    total = np.bincount(row, weights=score, minlength=users)
-    features = np.log(
-        np.stack(
-            [
-                score / total[row],
-                np.add.reduceat(share, starts),
-                score,
-                np.add.reduceat(cosine, starts),
-                np.diff(np.append(starts, len(key))),
-                np.maximum.reduceat(share, starts),
-            ],
-            axis=1,
-        )
-        + TINY
-    ).astype(np.float32)
-    best = np.lexsort((item, -score, row))
-    offsets = offsets_of(np.bincount(row, minlength=users).astype(np.int64))
-    most = int(np.diff(offsets).max())
-    limit = min(limit, 1 << max(0, (most - 1).bit_length()))
-    return pad_right(item[best], offsets, limit, 0), pad_right(features[best], offsets, limit, 0.0)
+    mass = known.mass.reshape(-1)
+    other = source - source % count + item
+    cosine = share * np.sqrt(mass[source] / np.maximum(mass[other], np.float32(TINY)))
+    fading = (RECENCY ** np.arange(events)).astype(np.float32)
+    score = np.add.reduceat(share * fading[back[entry]], starts)
+    row, item = row[starts], item[starts]
+    total = np.bincount(row[new], weights=score[new], minlength=users)
+    size = np.append(starts[1:], len(key)) - starts
+    kept = np.flatnonzero(new)
+    best = kept[order_by(row[kept], falling(score[kept]))]
+    offsets = offsets_of(np.bincount(row[kept], minlength=users).astype(np.int64))
+    chosen, offsets = first_of_each(offsets, limit)
+    best = best[chosen]
+    features = np.empty((len(best), len(FEATURES)), np.float32)
+    features[:, 0] = score[best] / total[row[best]]
+    features[:, 1] = np.add.reduceat(share, starts)[best]
+    features[:, 2] = score[best]
+    features[:, 3] = np.add.reduceat(cosine, starts)[best]
+    features[:, 4] = size[best]
+    features[:, 5] = np.maximum.reduceat(share, starts)[best]
+    return Nearby(offsets, item[best].astype(np.int32), np.log(features + np.float32(TINY)))
+
+
+def _within(keys: NDArray[np.int64], own: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which of the keys are among `own`."""
+    if not len(own):
+        return np.zeros(len(keys), bool)
+    own = np.sort(own)
+    place = np.minimum(np.searchsorted(own, keys), len(own) - 1)
+    return np.asarray(own[place] == keys)

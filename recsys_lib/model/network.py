@@ -26,7 +26,12 @@ HIDDEN = -1e9
 
 @dataclass(frozen=True)
 class Spec:
-    """Sizes of a network. Tables have one row more than their vocabulary: row 0 is "unknown"."""
+    """Sizes of a network. Tables have one row more than their vocabulary: row 0 is "unknown".
+
+    A network that was shrunk says what is left of each block (`block_heads`, `block_neurons`) and
+    how large a head is; where these are not set, all blocks are as large as `heads` and
+    `feed_forward_size` say, and the heads share the embedding among them.
+    """
 
     items: int
     types: int
@@ -43,12 +48,25 @@ class Spec:
     stats: int = len(STATS)
     near_events: int = 32
     near_items: int = 256
+    head_size: int = 0
+    block_heads: tuple[int, ...] = ()
+    block_neurons: tuple[int, ...] = ()
 
     def grown(self, items: int, types: int, attributes: Any, profile: Any) -> Spec:
         """The same network for larger vocabularies."""
         return replace(
             self, items=items, types=types, attributes=tuple(attributes), profile=tuple(profile)
         )
+
+    def heads_of(self, block: int) -> int:
+        return self.block_heads[block] if self.block_heads else self.heads
+
+    def neurons_of(self, block: int) -> int:
+        return self.block_neurons[block] if self.block_neurons else self.feed_forward_size
+
+    @property
+    def size_of_head(self) -> int:
+        return self.head_size or self.embedding_size // self.heads
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -78,12 +96,14 @@ class Network:
             self._dense("attribute_out", d, d, scale=0.1)
         self._dense("gap", 2, d)
         for b in range(spec.blocks):
+            width = spec.heads_of(b) * spec.size_of_head
             self._norm(f"block_{b}_norm_1", d)
-            for part in ("query", "key", "value", "mixed"):
-                self._dense(f"block_{b}_{part}", d, d)
+            for part in ("query", "key", "value"):
+                self._dense(f"block_{b}_{part}", d, width)
+            self._dense(f"block_{b}_mixed", width, d)
             self._norm(f"block_{b}_norm_2", d)
-            self._dense(f"block_{b}_inner", d, spec.feed_forward_size, "relu")
-            self._dense(f"block_{b}_outer", spec.feed_forward_size, d)
+            self._dense(f"block_{b}_inner", d, spec.neurons_of(b), "relu")
+            self._dense(f"block_{b}_outer", spec.neurons_of(b), d)
         self._norm("final_norm", d)
         context = 2 * d + (d if spec.profile else 0) + len(USER_FEATURES)
         self._dense("user_hidden", context, 2 * d, "relu")
@@ -202,7 +222,9 @@ class Network:
         h += self._apply("positions", positions, training)[None]
         h = self._dropout(h, training=training)
         causal = tf.linalg.band_part(tf.ones([width, width], tf.bool), -1, 0)
-        allowed = causal[None] & seen[:, None, :]
+        # The last position hears itself: a user without a past is answered alike in any company.
+        heard = tf.concat([seen[:, :-1], tf.ones_like(seen[:, :1])], 1)
+        allowed = causal[None] & heard[:, None, :]
         mask = tf.where(allowed, 0.0, HIDDEN)[:, None]
         for b in range(spec.blocks):
             h = self._block(b, h, mask, training)
@@ -223,19 +245,18 @@ class Network:
         return self._dropout(context, training=training)
 
     def _block(self, b: int, h: tf.Tensor, mask: tf.Tensor, training: bool) -> tf.Tensor:
-        spec = self.spec
-        size = spec.embedding_size // spec.heads
+        count, size = self.spec.heads_of(b), self.spec.size_of_head
         x = self._apply(f"block_{b}_norm_1", h, training)
         shape = tf.shape(x)
 
         def heads(part: str) -> tf.Tensor:
             y = self._apply(f"block_{b}_{part}", x, training)
-            return tf.transpose(tf.reshape(y, [shape[0], shape[1], spec.heads, size]), [0, 2, 1, 3])
+            return tf.transpose(tf.reshape(y, [shape[0], shape[1], count, size]), [0, 2, 1, 3])
 
         scores = tf.matmul(heads("query"), heads("key"), transpose_b=True) / math.sqrt(size)
         weights = tf.nn.softmax(scores + mask)
         mixed = tf.transpose(tf.matmul(weights, heads("value")), [0, 2, 1, 3])
-        mixed = tf.reshape(mixed, shape)
+        mixed = tf.reshape(mixed, [shape[0], shape[1], count * size])
         h += self._dropout(self._apply(f"block_{b}_mixed", mixed, training), training=training)
         x = self._apply(f"block_{b}_norm_2", h, training)
         x = self._apply(f"block_{b}_inner", x, training)

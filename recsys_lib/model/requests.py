@@ -5,12 +5,14 @@ The same function makes the exam of a window and, once it has been judged, its l
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import replace
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.histories import Histories, Targets
 from recsys_lib.model.ragged import offsets_of, spans
 
@@ -74,6 +76,25 @@ def whole_histories(batch: pa.RecordBatch | pa.Table, now: float) -> Histories:
         np.full(len(table), now, np.float32),
         rows.profile,
     )
+
+
+def known_to(shop: Catalog, histories: Histories) -> Histories:
+    """The histories with what the shop does not know (items, types, profiles) as unknown."""
+    width = len(shop.profile)
+    profile = histories.profile
+    if profile.shape[1] != width:
+        profile = np.zeros((len(histories), width), np.int32)
+    return replace(
+        histories,
+        items=_at_most(histories.items, shop.items),
+        types=_at_most(histories.types, len(shop.types) - 1),
+        profile=_at_most(profile, np.asarray(shop.profile, np.int32)),
+    )
+
+
+def _at_most(indices: NDArray[np.int32], last: Any) -> NDArray[np.int32]:
+    known = indices <= last
+    return indices if known.all() else np.where(known, indices, 0)
 
 
 def select(histories: Histories, chosen: NDArray[np.int64]) -> Histories:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.histories import Floats, Histories, Ints
 from recsys_lib.model.inputs import Near, inputs
 from recsys_lib.model.network import HIDDEN, Network, Spec
+from recsys_lib.model.requests import known_to
 from recsys_lib.model.tensorflow import tf
 from recsys_lib.model.weights import load_arrays
 
@@ -46,7 +46,7 @@ class ModelScorer:
         """Best k items of each history (see Scorer)."""
         if not len(histories):
             return np.zeros((0, k), np.int32), np.zeros((0, k), np.float32)
-        histories = self._known(histories)
+        histories = known_to(self.bundle.catalog, histories)
         x = inputs(
             histories,
             self.network.spec.recent_events,
@@ -74,20 +74,6 @@ class ModelScorer:
             items[chosen, :wanted] = np.where(best > HIDDEN / 2, found, 0)
             scores[chosen, :wanted] = np.where(best > HIDDEN / 2, best, -np.inf)
         return items, scores
-
-    def _known(self, histories: Histories) -> Histories:
-        shop = self.bundle.catalog
-        width = len(shop.profile)
-        profile = histories.profile
-        if profile.shape[1] != width:
-            profile = np.zeros((len(histories), width), np.int32)
-        sizes = np.asarray(shop.profile, dtype=np.int32)
-        return replace(
-            histories,
-            items=np.where(histories.items <= shop.items, histories.items, 0),
-            types=np.where(histories.types < len(shop.types), histories.types, 0),
-            profile=np.where(profile <= sizes, profile, 0),
-        )
 
     def _matrix(self, row: int) -> tf.Tensor:
         """[D + 1 + len(STATS), N + 1] for one statistics row, made once."""

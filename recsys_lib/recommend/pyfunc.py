@@ -9,10 +9,9 @@ class PyFunc:
     """predict(frame with request_id and items) -> frame of request_id, items, scores."""
 
     def __init__(self, folder: str) -> None:
-        from recsys_lib.model.bundle import Bundle
-        from recsys_lib.model.scorer import ModelScorer
+        from recsys_lib.model.opening import open_scorer
 
-        self.scorer = ModelScorer(Bundle.load(folder))
+        self.scorer = open_scorer(folder)
 
     def predict(self, frame: Any, params: dict[str, Any] | None = None) -> Any:
         """The best `params["k"]` (default 20) items; `params["exclude_seen"]` leaves out known."""

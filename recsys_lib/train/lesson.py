@@ -42,7 +42,10 @@ class Pruner(Protocol):
 class Lesson:
     """Everything `learn_increment` needs. Windows are inclusive; `rehearse` None: no old rows.
 
-    read_catalog is called in the rank, so that nothing large travels through the driver.
+    read_catalog is called in the rank, so that nothing large travels through the driver. `teacher`
+    is a model folder whose answers are kept on every example; where there is none, those of the
+    parent are, on the rehearsed ones. `finish` is called with the folder by the first rank when
+    the model is saved there.
     """
 
     windows: tuple[int, int]
@@ -59,3 +62,5 @@ class Lesson:
     pruner: Callable[[PruneSettings, int, float], Pruner] | None
     seed: int
     lineage: dict[str, Any]
+    teacher: str | None = None
+    finish: Callable[[str], None] | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import math
@@ -14,11 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import horovod.tensorflow as hvd
-import numpy as np
 import pyarrow as pa
 
-from recsys_lib.errors import RanksError
-from recsys_lib.model.bundle import Bundle
+from recsys_lib.model.bundle import Bundle, folder_bytes
 from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.network import Network, Spec
 from recsys_lib.model.scorer import spec_of
@@ -27,12 +24,14 @@ from recsys_lib.model.weights import load_arrays, named_arrays
 from recsys_lib.train.feed import Batch, Feed, Reader
 from recsys_lib.train.lesson import Lesson
 from recsys_lib.train.loss import answers, distillation_loss, mixture_loss
+from recsys_lib.train.masks import by_layer, check_equal_on_all_ranks, check_masks
 from recsys_lib.train.optimizers import load_slots, optimizer, save_slots
 from recsys_lib.train.validation import BATCHES, Validation
 
 Signature = dict[str, tf.TensorSpec]
-Teacher = tuple[Network, float]
-"""A network that is not learned, and the weight of its word."""
+Teacher = tuple[Network, float, bool]
+"""A network that is not learned, the weight of its word, and whether it counts on new examples too.
+"""
 
 LOOKS = 20
 """At the validation examples, in a lesson that is learned to its end."""
@@ -87,7 +86,7 @@ def learn_increment(lesson: Lesson) -> dict[str, Any]:
     step_fn = _step_function(network, built, catalog, lesson, signature, teacher)
     peak = lesson.train.increment_learning_rate if parent else lesson.train.learning_rate
     curve: list[tuple[int, float]] = []
-    sparse: list[tuple[int, float]] = []
+    sparse: list[tuple[int, dict[str, float]]] = []
     report = _progress(lesson, steps)
     watch = _validation(lesson, network, catalog, feed, signature, size, steps, bool(pruner))
     for step in range(steps):
@@ -95,15 +94,16 @@ def learn_increment(lesson: Lesson) -> dict[str, Any]:
         if pruner:
             pruner.at_step(network, step)
         loss = step_fn(next(batches))
+        check_masks(network, pruner)
         if step % max(1, steps // 100) == 0 or step == steps - 1:
             curve.append((step, float(hvd.allreduce(loss))))
             if pruner:
-                sparse.append((step, pruner.sparsity(named_arrays(network))["total"]))
+                sparse.append((step, pruner.sparsity(named_arrays(network))))
             report(step + 1, curve[-1][1])
         if watch and watch.is_enough(step):
             break
     arrays = watch.best if watch and watch.best else named_arrays(network)
-    _check_equal_on_all_ranks(arrays)
+    check_equal_on_all_ranks(arrays)
     sparsity = pruner.sparsity(arrays) if pruner else {}
     summary = {
         "examples": examples,
@@ -115,7 +115,7 @@ def learn_increment(lesson: Lesson) -> dict[str, Any]:
         "validation": watch.curve if watch else [],
         "loss": curve,
         "sparsity": sparsity,
-        "sparsity_curve": sparse,
+        "sparsity_curves": by_layer(sparse),
         "parameters": int(sum(array.size for array in arrays.values())),
     }
 
@@ -136,12 +136,17 @@ def learn_increment(lesson: Lesson) -> dict[str, Any]:
                 "items": catalog.items,
             },
         ).save(lesson.folder)
+        _finish(lesson)
 
     on_first_rank(save)
     _total(0.0)  # no rank reports success before the files are there
     hvd.shutdown()
-    folder = Path(lesson.folder)
-    return {**summary, "bytes": sum(file.stat().st_size for file in folder.iterdir())}
+    return {**summary, "bytes": folder_bytes(Path(lesson.folder))}
+
+
+def _finish(lesson: Lesson) -> None:
+    if lesson.finish:
+        lesson.finish(lesson.folder)
 
 
 def on_first_rank(action: Callable[[], None]) -> None:
@@ -252,13 +257,20 @@ def _spec(lesson: Lesson, catalog: Catalog, parent: Bundle | None) -> Any:
 
 
 def _teacher(lesson: Lesson, catalog: Catalog, parent: Bundle | None) -> Teacher | None:
-    """The parent as it was, and how much its word counts: the less, the more is new (ADER)."""
+    """Whose answers are kept: those of the lesson's teacher, else of the parent as it was, which
+    count the less, the more is new (ADER)."""
+    if lesson.teacher:
+        dense = Bundle.load(lesson.teacher).grown(catalog)
+        network = Network(spec_of(dense.spec), lesson.seed)
+        load_arrays(network, dense.arrays)
+        return network, lesson.train.distillation, True
     if parent is None or not lesson.rehearse or not lesson.train.distils:
         return None
     network = Network(spec_of(parent.spec), lesson.seed)
     load_arrays(network, parent.arrays)
     known = parent.lineage.get("items", catalog.items) / max(1, catalog.items)
-    return network, lesson.train.distillation * math.sqrt(known * min(1.0, lesson.train.rehearsal))
+    weight = lesson.train.distillation * math.sqrt(known * min(1.0, lesson.train.rehearsal))
+    return network, weight, False
 
 
 def _step_function(
@@ -284,9 +296,10 @@ def _step_function(
             told = answers(network, x, attributes, stats, training=True)
             loss = mixture_loss(told, x)
             if teacher is not None:
-                master, weight = teacher
+                master, weight, always = teacher
                 right = answers(master, x, attributes, stats, training=False)
-                loss += weight * distillation_loss(right, told, x["rehearsed"])
+                rows = tf.ones_like(x["rehearsed"]) if always else x["rehearsed"]
+                loss += weight * distillation_loss(right, told, rows)
         tape = hvd.DistributedGradientTape(tape)
         gradients = tape.gradient(loss, variables)
         pairs = [(g, v) for g, v in zip(gradients, variables, strict=True) if g is not None]
@@ -335,17 +348,3 @@ def _progress(lesson: Lesson, steps: int) -> Callable[[int, float], None]:
             os.replace(part, path)
 
     return report
-
-
-def _check_equal_on_all_ranks(arrays: dict[str, np.ndarray]) -> None:
-    """Zeros must be at the same places everywhere, or the saved masks are one rank's opinion."""
-    digest = hashlib.sha256()
-    for name in sorted(arrays):
-        digest.update((arrays[name] != 0).tobytes())
-    mine = int.from_bytes(digest.digest()[:4], "big")
-    every = hvd.allgather(tf.constant([mine], tf.int64)).numpy()
-    if len(set(every.tolist())) > 1:
-        raise RanksError(
-            f"masks must be equal on all {hvd.size()} ranks, got {len(set(every.tolist()))} kinds; "
-            "the increment is not saved: run it again, and report it if it happens twice"
-        )

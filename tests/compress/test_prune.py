@@ -87,3 +87,18 @@ def test_total_sparsity_is_the_share_of_zeros_of_all_pruned_weights() -> None:
     }
     found = MagnitudePruner(SETTINGS, steps=10).sparsity(arrays)
     assert found == {"user_out/kernel": 0.25, "user_hidden/kernel": 1.0, "total": 0.5}
+
+
+def test_two_of_every_four_inputs_go_where_the_hardware_wants_it() -> None:
+    sparse = SETTINGS.model_copy(update={"pattern": "2:4"})
+    kernel = after(10, MagnitudePruner(sparse, steps=10))["block_0_query/kernel"]
+    zeros = (kernel == 0).reshape(len(kernel) // 4, 4, -1).sum(1)
+    assert (zeros == 2).all()
+
+
+def test_blocks_are_pruned_whole() -> None:
+    blocks = SETTINGS.model_copy(update={"pattern": "block", "block": (2, 4)})
+    kernel = after(10, MagnitudePruner(blocks, steps=10))["block_0_query/kernel"]
+    rows, columns = kernel.shape
+    zeros = (kernel == 0).reshape(rows // 2, 2, columns // 4, 4).sum((1, 3))
+    assert set(np.unique(zeros)) == {0, 8}

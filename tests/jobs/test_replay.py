@@ -103,6 +103,8 @@ def test_every_version_has_a_run_with_settings_metrics_and_size(finished: Finish
             assert name.replace("@", "_at_") in found.data.metrics
         sparsity = found.data.metrics["sparsity"]
         assert sparsity == 0 if version.tags["window"] == "3" else 0 < sparsity <= 0.5
+        assert version.tags["form"] == ("dense" if version.tags["window"] == "3" else "shrunk")
+        assert 0 < found.data.metrics["serving_bytes"] < found.data.metrics["bytes"]
 
 
 def test_terminal_shows_the_table_and_where_things_are(finished: Finished) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,7 +109,10 @@ def histories(staged: Staged) -> list[dict[str, object]]:
     ]
 
 
-@pytest.mark.parametrize(("form", "flags"), [("jsonl", []), ("parquet", ["--exclude-seen"])])
+@pytest.mark.parametrize(
+    ("form", "flags"),
+    [("jsonl", []), ("jsonl", ["--form", "learned"]), ("parquet", ["--exclude-seen"])],
+)
 def test_file_of_histories_is_answered_in_its_order(
     form: str,
     flags: list[str],
@@ -130,7 +135,22 @@ def test_file_of_histories_is_answered_in_its_order(
     seen = {row["request_id"]: set(row["items"]) for row in histories}  # type: ignore[call-overload]
     overlap = [len(seen[row["request_id"]] & set(row["items"])) for row in answers]
     assert all(len(set(row["items"])) == 5 for row in answers)
-    assert sum(overlap) == 0 if flags else sum(overlap) > len(histories)
+    assert sum(overlap) == 0 if "--exclude-seen" in flags else sum(overlap) > len(histories)
+
+
+def test_what_is_shipped_needs_no_tensorflow(staged: Staged) -> None:
+    code = (
+        "import sys; from recsys_lib.model.opening import open_scorer;"
+        "s = open_scorer(sys.argv[1]);"
+        "assert 'tensorflow' not in sys.modules; print(len(s.bundle.golden.items), s.bundle.form)"
+    )
+    [version] = (staged.out / "models").glob("window-3")
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(version)], capture_output=True, text=True, check=True
+    )
+    golden, form = done.stdout.split()
+    assert int(golden) > 0
+    assert form == "int8"
 
 
 def test_champion_predicts_through_mlflow(

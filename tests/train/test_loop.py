@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from recsys_lib.compress.shrink import shrunk
+from recsys_lib.errors import RanksError
 from recsys_lib.evaluate.baselines import Popularity
 from recsys_lib.model.bundle import table_rows
 from recsys_lib.model.scorer import ModelScorer
-from recsys_lib.train import loop
+from recsys_lib.train import loop, masks
 from tests.train.conftest import PRUNE, Learned, learn
 from tests.train.shop import RING, TRAIN, Shop, hit_rate
 
@@ -129,7 +131,7 @@ def test_pruning_reaches_its_sparsity_and_the_saved_weights_are_zeros(second: Le
 
 
 def test_sparsity_rises_over_the_steps_and_never_falls(second: Learned) -> None:
-    shares = [share for _, share in second.summary["sparsity_curve"]]
+    shares = [share for _, share in second.summary["sparsity_curves"]["total"]]
     assert shares[0] < 0.1
     assert (np.diff(shares) >= -1e-6).all()
 
@@ -143,7 +145,7 @@ def test_tables_and_single_outputs_stay_dense(second: Learned) -> None:
 def test_a_second_increment_never_falls_below_its_parents_sparsity(
     second: Learned, third: Learned
 ) -> None:
-    shares = [share for _, share in third.summary["sparsity_curve"]]
+    shares = [share for _, share in third.summary["sparsity_curves"]["total"]]
     assert shares[-1] == pytest.approx(PRUNE.final_sparsity, abs=0.02)
     assert min(shares) > PRUNE.final_sparsity - 0.05
     assert hit_rate(ModelScorer(third.bundle), RING + 2) > of_popularity(RING + 2)
@@ -160,3 +162,57 @@ def test_momentum_instead_of_adam_learns_too(shop: Shop, tmp_path: Path) -> None
     losses = [loss for _, loss in learned.summary["loss"]]
     assert losses[-1] < losses[0]
     assert "items/embeddings|momentum" in learned.bundle.optimizer
+
+
+def test_every_pruned_layer_has_its_curve_of_sparsity(second: Learned) -> None:
+    curves = second.summary["sparsity_curves"]
+    assert set(curves) == set(second.summary["sparsity"])
+    for name, curve in curves.items():
+        assert curve[-1][1] == pytest.approx(second.summary["sparsity"][name], abs=0.05)
+
+
+def test_ranks_that_differ_in_a_mask_do_not_go_on(
+    shop: Shop, first: Learned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(first.lesson.folder).with_name("apart")
+    lesson = shop.lesson((3, 3), folder, parent=first.lesson.folder, train=SHORT, prune=PRUNE)
+    monkeypatch.setattr(masks, "_gathered", lambda mine: {mine, mine + 1})
+    with pytest.raises(RanksError, match="masks must be equal on all"):
+        learn(lesson)
+    assert not folder.exists()
+
+
+@pytest.fixture(scope="module")
+def taught(shop: Shop, first: Learned) -> Learned:
+    """The first model with half its heads and a quarter of its neurons, and its lesson after."""
+    small = Path(first.lesson.folder).with_name("small")
+    shrunk(first.bundle, heads=0.5, neurons=0.25).save(small)
+    dense, folder = first.lesson.folder, small.with_name("taught")
+    return learn(shop.lesson((0, 2), folder, parent=str(small), teacher=dense))
+
+
+def test_a_shrunk_model_learns_from_its_dense_teacher(taught: Learned) -> None:
+    bundle = taught.bundle
+    assert (bundle.spec["block_heads"], bundle.spec["block_neurons"]) == ([1], [4])
+    assert bundle.arrays["block_0_query/kernel"].shape == (16, 8)
+    assert hit_rate(ModelScorer(bundle), RING) > 0.9
+
+
+def test_the_next_increment_goes_on_from_a_shrunk_model(shop: Shop, taught: Learned) -> None:
+    parent = taught.lesson.folder
+    folder = Path(parent).with_name("next")
+    learned = learn(shop.lesson((3, 3), folder, parent=parent, rehearse=(0, 2))).bundle
+    assert learned.catalog.items == RING + 2
+    assert learned.spec["block_heads"] == [1]
+    assert hit_rate(ModelScorer(learned), RING + 2) > 0.8
+
+
+def test_the_first_rank_finishes_what_it_has_saved(shop: Shop, first: Learned) -> None:
+    folder = Path(first.lesson.folder).with_name("finished")
+    summary = learn(shop.lesson((0, 0), folder, train=SHORT, finish=_copied)).summary
+    assert (folder / "copy.json").read_text() == (folder / "model.json").read_text()
+    assert summary["bytes"] == sum(file.stat().st_size for file in folder.iterdir())
+
+
+def _copied(folder: str) -> None:
+    (Path(folder) / "copy.json").write_text((Path(folder) / "model.json").read_text())

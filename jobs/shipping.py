@@ -1,0 +1,106 @@
+"""From what a fine-tune has learned to what is shipped: called in the first rank, where TensorFlow
+is open already and the rows are near."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from recsys_lib.compress.widths import target, widths
+from recsys_lib.model.bundle import manifest_of
+from recsys_lib.settings import CompressSettings, PruneSettings
+from recsys_lib.train.lesson import Lesson, Rows
+from recsys_lib.types import Form
+
+GOLDEN = 100
+"""Histories that go with a bundle, with their answers."""
+
+
+@dataclass(frozen=True)
+class Shipping:
+    """Exports the model, with golden answers to histories of the window that it learned."""
+
+    settings: CompressSettings
+    rows: Rows
+    window: int
+    task: str
+    targets: tuple[str, ...]
+    form: Form
+
+    def __call__(self, folder: str) -> None:
+        import numpy as np
+
+        from recsys_lib.compress.export import export
+        from recsys_lib.model.bundle import Bundle
+        from recsys_lib.model.requests import requests, select
+
+        bundle = Bundle.load(folder)
+        types = bundle.catalog.type_indices(self.targets)
+        golden = None
+        for batch in self.rows.batches((self.window, self.window), 0, 1, 0):
+            histories, _, _ = requests(batch, self.task, types)  # type: ignore[arg-type]
+            if len(histories):
+                golden = select(histories, np.arange(min(GOLDEN, len(histories))))
+                break
+        export(bundle, folder, self.settings, golden, self.form)
+
+
+@dataclass(frozen=True)
+class Shrinking:
+    """Saves the model without its least heads and neurons, for the next lesson to go on from."""
+
+    heads: float
+    neurons: float
+    line: tuple[str, ...]
+    prune: PruneSettings
+    target: str
+
+    def __call__(self, folder: str) -> None:
+        from recsys_lib.compress.prune import MagnitudePruner
+        from recsys_lib.compress.shrink import shrunk
+        from recsys_lib.model.bundle import Bundle
+
+        bundle = Bundle.load(folder)
+        line = [Bundle.load(earlier) for earlier in self.line]
+        small = shrunk(bundle, self.heads, self.neurons, line)
+        sparsity = MagnitudePruner(self.prune, 1).sparsity(small.arrays)["total"]
+        lineage = {**small.lineage, "sparsity": sparsity if bundle.lineage["sparsity"] else 0.0}
+        replace(small, lineage=lineage).save(self.target)
+
+
+def shrinks(lesson: Lesson, settings: CompressSettings) -> bool:
+    """Only a fine-tune does: a first model has not pruned, so its magnitudes mean little."""
+    if lesson.parent is None or not settings.shrink:
+        return False
+    spec = manifest_of(Path(lesson.parent))["spec"]
+    return target(spec, settings.heads, settings.neurons) != widths(spec)
+
+
+def taught(lesson: Lesson, settings: CompressSettings, small: str, folder: str) -> Lesson:
+    """The small model learns the latest windows, and what the wide one says of them."""
+    last = lesson.windows[1]
+    train = lesson.train.model_copy(
+        update={
+            "increment_epochs": settings.distil_epochs,
+            "distillation": settings.distillation,
+            "rehearsal": 0.0,
+        }
+    )
+    return replace(
+        lesson,
+        windows=(last - settings.distil_windows + 1, last),
+        rehearse=None,
+        parent=small,
+        teacher=f"{lesson.folder}.wide",
+        folder=folder,
+        train=train,
+    )
+
+
+def form_of(lesson: Lesson) -> Form:
+    """What a lesson that is not shrunk makes."""
+    if lesson.parent is None:
+        return "dense"
+    if manifest_of(Path(lesson.parent))["spec"].get("block_heads"):
+        return "shrunk"
+    return "pruned" if lesson.prune.enabled else "dense"

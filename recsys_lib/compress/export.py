@@ -1,0 +1,88 @@
+"""A learned bundle -> the serving bundle that is shipped of it."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from recsys_lib.compress.encoder import EncoderModule, litert
+from recsys_lib.model.bundle import Bundle
+from recsys_lib.model.histories import Histories
+from recsys_lib.model.network import Network
+from recsys_lib.model.scorer import spec_of
+from recsys_lib.model.shipped.bundle import FOLDER, Shipped
+from recsys_lib.model.shipped.encoder import SAVED
+from recsys_lib.model.shipped.golden import Golden
+from recsys_lib.model.shipped.rows import Rows
+from recsys_lib.model.shipped.scorer import ShippedScorer
+from recsys_lib.model.tensorflow import tf
+from recsys_lib.model.weights import load_arrays
+from recsys_lib.settings import CompressSettings
+from recsys_lib.types import Form
+
+HEADS = ("copy_item", "copy_hidden", "copy_hidden_2", "copy_out", "copy_types")
+HEADS_TOO = ("near_hidden", "near_hidden_2", "near_out", "attribute_hidden", "attribute_out")
+
+
+def export(
+    bundle: Bundle,
+    folder: str | Path,
+    settings: CompressSettings,
+    golden: Histories | None = None,
+    form: Form = "dense",
+) -> Path:
+    """Write `folder`/serving; its answers to the `golden` histories go with it.
+
+    The bundle proves itself before it is in place: it is loaded again and asked.
+    """
+    target = Path(folder) / FOLDER
+    spec = spec_of(bundle.spec)
+    module = EncoderModule(spec, bundle.arrays)
+    network = Network(spec, seed=0)
+    load_arrays(network, bundle.arrays)
+    shop, size = bundle.catalog, spec.embedding_size
+    pool = network.pool(tf.range(shop.items + 1), tf.constant(shop.attributes)).numpy()
+    with tempfile.TemporaryDirectory() as made:
+        saved = Path(made) / SAVED
+        tf.saved_model.save(module, str(saved))
+        shipped = Shipped(
+            spec=spec.as_dict(),
+            form="int8" if settings.bits == 8 else form,
+            task=bundle.task,
+            targets=bundle.targets,
+            learned=bundle.learned,
+            decay=bundle.decay,
+            copy_items=bundle.copy_items,
+            lineage={k: v for k, v in bundle.lineage.items() if k in ("time", "axis", "mapping")},
+            vocabulary_version=bundle.lineage.get("tables", {}).get("vocabulary", 0),
+            search={"ann_items": settings.ann_items, "rerank": settings.rerank},
+            encoder=litert(module, settings.encoder_bits),
+            saved=saved,
+            vectors=Rows.of(pool[:, :size], settings.bits),
+            biases=pool[:, size:],
+            tables=_tables(bundle, settings.bits),
+            weights={
+                name: array
+                for name, array in bundle.arrays.items()
+                if name.split("/")[0] in (*HEADS, *HEADS_TOO)
+            },
+            typical=np.append(bundle.arrays["popularity/bias"], 1.0).astype(np.float32),
+            catalog=shop,
+        )
+        shipped.save(target)
+        if golden is not None:
+            # The answers are those of what was read back, so a lossy file is lossy once.
+            again = Shipped.load(target)
+            answers = Golden.answered(ShippedScorer(again), golden)
+            replace(again, saved=saved, golden=answers).save(target)
+    return target
+
+
+def _tables(bundle: Bundle, bits: int) -> dict[str, Rows]:
+    names = ["types", "positions"]
+    names += [f"attribute_{i}" for i in range(len(bundle.spec["attributes"]))]
+    names += [f"profile_{i}" for i in range(len(bundle.spec["profile"]))]
+    return {name: Rows.of(bundle.arrays[f"{name}/embeddings"], bits) for name in names}

@@ -1,0 +1,230 @@
+"""The serving bundle on disk: what answers requests, and nothing that learns.
+
+serving.json     sizes, lineage, vocabulary version, and a hash of every other file
+encoder.tflite   the function of one request (LiteRT); saved_model/ is the same for TensorFlow
+vectors.arrow    item id, vector and biases of each index
+tables.arrow     one column for each small table or weight, as bytes with shape and type
+catalog.parquet  attributes, statistics and neighbours of each index
+golden.arrow     some histories, and the answers that were given to them
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from recsys_lib.errors import ModelError
+from recsys_lib.model.bundle import Arrays, catalog_of, digest_of, items_table
+from recsys_lib.model.catalog import Catalog
+from recsys_lib.model.shipped.encoder import LITERT, SAVED
+from recsys_lib.model.shipped.files import (
+    arrays_of,
+    arrays_table,
+    read_arrow,
+    read_catalog,
+    rows_of,
+    write_arrow,
+    write_catalog,
+)
+from recsys_lib.model.shipped.golden import Golden
+from recsys_lib.model.shipped.rows import Rows
+
+FORMAT = 1
+FOLDER, MANIFEST = "serving", "serving.json"
+VECTORS, TABLES, CATALOG, GOLDEN = (
+    "vectors.arrow",
+    "tables.arrow",
+    "catalog.parquet",
+    "golden.arrow",
+)
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """spec, task, ... as in `Bundle`; `form` as in ModelVersion.
+
+    encoder   content of encoder.tflite; `saved` is the folder of the SavedModel
+    vectors   one row for each item index, attributes included
+    biases    float32 [N + 1, 2]: of the item, of its copying
+    tables    embedding tables by name (types, positions, attribute_0, ...)
+    weights   what else is needed of the network, by variable name
+    typical   float32 [stats + 1]: the mean user's weights of statistics and item bias
+    search    {"ann_items": ..., "rerank": ...}
+    """
+
+    spec: dict[str, Any]
+    form: str
+    task: str
+    targets: tuple[str, ...]
+    learned: int
+    decay: float
+    copy_items: int
+    lineage: dict[str, Any]
+    vocabulary_version: int
+    search: dict[str, int]
+    encoder: bytes
+    saved: Path
+    vectors: Rows
+    biases: NDArray[np.float32]
+    tables: dict[str, Rows]
+    weights: Arrays
+    typical: NDArray[np.float32]
+    catalog: Catalog
+    golden: Golden | None = None
+
+    def save(self, folder: str | Path) -> None:
+        """Write the folder whole or not at all; an older one of that name is replaced."""
+        target = Path(folder)
+        part = target.with_name(f".{target.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        (part / LITERT).write_bytes(self.encoder)
+        shutil.copytree(self.saved, part / SAVED)
+        write_arrow(part / VECTORS, self._vectors_table())
+        write_arrow(
+            part / TABLES, arrays_table(self.tables, {**self.weights, "typical": self.typical})
+        )
+        write_catalog(items_table(self.catalog), part / CATALOG, exact=self.vectors.scale is None)
+        if self.golden is not None:
+            write_arrow(part / GOLDEN, self.golden.table())
+        files = sorted(f.relative_to(part).as_posix() for f in part.rglob("*") if f.is_file())
+        text = {
+            "format": FORMAT,
+            **{name: getattr(self, name) for name in PLAIN},
+            "targets": list(self.targets),
+            "types": list(self.catalog.types),
+            "sizes": list(self.catalog.sizes),
+            "profile": list(self.catalog.profile),
+            "stats_window": self.catalog.stats.first + len(self.catalog.stats.values) - 1,
+            "files": {name: digest_of(part / name) for name in files},
+        }
+        (part / MANIFEST).write_text(json.dumps(text, indent=1, default=list))
+        if target.exists():
+            shutil.rmtree(target)
+        os.replace(part, target)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Shipped:
+        """Read and check a folder. Raises ModelError with what is wrong with it."""
+        root = Path(folder)
+        text = _manifest(root)
+        for name, digest in text["files"].items():
+            if not (root / name).is_file():
+                raise ModelError(f"{root} must hold {name}; it is missing: fetch the model again")
+            if digest_of(root / name) != digest:
+                raise ModelError(f"{root / name} is damaged (its hash differs); fetch it again")
+        vectors = read_arrow(root / VECTORS)
+        found = (vectors.schema.metadata or {}).get(b"vocabulary_version", b"").decode()
+        if found != str(text["vocabulary_version"]):
+            raise ModelError(
+                f"{root}: vectors must be those of vocabulary {text['vocabulary_version']}, got "
+                f"{found or 'none'}; the files are of different versions: fetch the model again"
+            )
+        tables, weights = arrays_of(read_arrow(root / TABLES))
+        typical = weights.pop("typical")
+        catalog = catalog_of(read_catalog(root / CATALOG, vectors), text)
+        golden = Golden.of(read_arrow(root / GOLDEN)) if GOLDEN in text["files"] else None
+        return cls(
+            **{name: text[name] for name in PLAIN},
+            targets=tuple(text["targets"]),
+            encoder=(root / LITERT).read_bytes(),
+            saved=root / SAVED,
+            vectors=rows_of(vectors),
+            biases=np.stack([np.asarray(vectors.column(n), np.float32) for n in BIASES], 1),
+            tables=tables,
+            weights=weights,
+            typical=typical,
+            catalog=catalog,
+            golden=golden,
+        )
+
+    def grown(self, catalog: Catalog) -> Shipped:
+        """The same model for a newer catalogue. New items, and those whose attributes have
+        changed, get their vectors from the attribute tower: nothing is exported again."""
+        if catalog.items < self.catalog.items:
+            raise ModelError(
+                f"the shop must know the model's {self.catalog.items} items, got {catalog.items}: "
+                "vocabularies never shrink; use the tables that it was made with, or newer ones"
+            )
+        if catalog.attributes.shape[1] != self.catalog.attributes.shape[1]:
+            raise ModelError(
+                f"items must have the model's {self.catalog.attributes.shape[1]} attributes, got "
+                f"{catalog.attributes.shape[1]}; map the same columns"
+            )
+        old = len(self.vectors)
+        vectors, biases = self.vectors, self.biases
+        changed = np.flatnonzero((catalog.attributes[:old] != self.catalog.attributes).any(1))
+        if len(changed):
+            before = self.tower(self.catalog.attributes[changed])
+            moved = self.tower(catalog.attributes[changed]) - before
+            vectors = vectors.replaced(changed, vectors.take(changed) + moved)
+        if catalog.items >= old:
+            vectors = vectors.extended(self.tower(catalog.attributes[old:]))
+            biases = np.concatenate([biases, np.zeros((catalog.items + 1 - old, 2), np.float32)])
+        return replace(self, vectors=vectors, biases=biases, catalog=catalog)
+
+    def tower(self, attributes: NDArray[np.int32]) -> NDArray[np.float32]:
+        """What attributes [R, A] alone say of an item: its vector, if it was never learned."""
+        size = self.spec["embedding_size"]
+        total = np.zeros((len(attributes), size), np.float32)
+        if not attributes.shape[1]:
+            return total
+        for i in range(attributes.shape[1]):
+            table = self.tables[f"attribute_{i}"]
+            known = attributes[:, i] < len(table)  # words that came later say nothing yet
+            total += table.take(np.where(known, attributes[:, i], 0)) * known[:, None]
+        w = self.weights
+        hidden = np.maximum(total @ w["attribute_hidden/kernel"] + w["attribute_hidden/bias"], 0)
+        return total + hidden @ w["attribute_out/kernel"] + w["attribute_out/bias"]
+
+    def _vectors_table(self) -> pa.Table:
+        size = self.vectors.values.shape[1]
+        flat = pa.array(self.vectors.values.reshape(-1))
+        kind = np.float32 if self.vectors.scale is None else np.float16
+        columns = {
+            "id": pa.array(self.catalog.ids.tolist(), pa.string()),
+            "vector": pa.FixedSizeListArray.from_arrays(flat, size),
+            **{n: pa.array(self.biases[:, i].astype(kind)) for i, n in enumerate(BIASES)},
+        }
+        if self.vectors.scale is not None:
+            columns["scale"] = pa.array(self.vectors.scale)
+        mark = {"vocabulary_version": str(self.vocabulary_version)}
+        return pa.table(columns).replace_schema_metadata(mark)
+
+
+PLAIN = (
+    "spec",
+    "form",
+    "task",
+    "learned",
+    "decay",
+    "copy_items",
+    "lineage",
+    "vocabulary_version",
+    "search",
+)
+BIASES = ("bias", "copy_bias")
+
+
+def _manifest(root: Path) -> dict[str, Any]:
+    try:
+        text = json.loads((root / MANIFEST).read_text())
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{root} must be a serving bundle with a readable {MANIFEST} ({error}); "
+            "name a version that was exported"
+        ) from None
+    if text.get("format") != FORMAT:
+        raise ModelError(
+            f"{root}: format must be {FORMAT}, got {text.get('format')}; "
+            "use the release that wrote it"
+        )
+    return dict(text)

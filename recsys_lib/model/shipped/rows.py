@@ -1,0 +1,73 @@
+"""Tables of vectors in eight bits: each row has a scale of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """values int8 [N, D] times scale float32 [N]; float32 values, and no scale, for 32 bits."""
+
+    values: NDArray[Any]
+    scale: Floats | None
+
+    @classmethod
+    def of(cls, table: Floats, bits: int) -> Rows:
+        if bits == 32:
+            return cls(np.ascontiguousarray(table, np.float32), None)
+        scale = (np.abs(table).max(1, initial=0.0) / 127.0).astype(np.float32)
+        steps = np.where(scale > 0, scale, 1.0)[:, None]
+        return cls(np.rint(table / steps).astype(np.int8), scale)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def take(self, places: NDArray[Any]) -> Floats:
+        """Rows at these places: float32 [..., D]."""
+        found = self.values[places]
+        if self.scale is None:
+            return np.asarray(found)
+        return found.astype(np.float32) * self.scale[places][..., None]
+
+    def dot(self, places: NDArray[Any], vector: Floats) -> Floats:
+        """Products of the rows at places [R] and one vector [D]: float32 [R]."""
+        found = self.values[places].astype(np.float32, copy=False) @ vector
+        return found if self.scale is None else found * self.scale[places]
+
+    def dots(self, places: NDArray[Any], offsets: NDArray[np.int64], vectors: Floats) -> Floats:
+        """Products of ragged rows: those at places[offsets[b] : offsets[b + 1]] with vectors[b]."""
+        found = self.values[places].astype(np.float32, copy=False)
+        out = np.empty(len(places), np.float32)
+        for b, vector in enumerate(vectors):
+            part = slice(offsets[b], offsets[b + 1])
+            np.matmul(found[part], vector, out=out[part])
+        return out if self.scale is None else out * self.scale[places]
+
+    def all(self) -> Floats:
+        return self.take(np.arange(len(self)))
+
+    def extended(self, more: Floats) -> Rows:
+        """With these float rows at the end."""
+        new = Rows.of(more, 8 if self.scale is not None else 32)
+        values = np.concatenate([self.values, new.values])
+        if self.scale is None or new.scale is None:
+            return Rows(values, None)
+        return Rows(values, np.concatenate([self.scale, new.scale]))
+
+    def replaced(self, places: NDArray[np.int64], rows: Floats) -> Rows:
+        """With these float rows at these places."""
+        new = Rows.of(rows, 8 if self.scale is not None else 32)
+        values = self.values.copy()
+        values[places] = new.values
+        if self.scale is None or new.scale is None:
+            return Rows(values, None)
+        scale = self.scale.copy()
+        scale[places] = new.scale
+        return Rows(values, scale)

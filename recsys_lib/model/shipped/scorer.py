@@ -1,0 +1,294 @@
+"""Score histories with a serving bundle: the same mixture as the network's, by other means.
+
+Past and near items are few: their parts of the mixture are computed for them alone. All others
+have the explore part alone, so the best of the whole shop are the best of these few and the best
+that the search finds among the rest.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_lib.errors import ModelError
+from recsys_lib.model.catalog import Catalog
+from recsys_lib.model.histories import Floats, Histories, Ints
+from recsys_lib.model.inputs import ages, copies, time_gaps
+from recsys_lib.model.neighbours import Neighbours, near
+from recsys_lib.model.ragged import lengths_of, pad_left
+from recsys_lib.model.requests import known_to, select
+from recsys_lib.model.shipped.bundle import Shipped
+from recsys_lib.model.shipped.encoder import MASKED, Encoder, SavedEncoder
+from recsys_lib.model.shipped.heads import Facts, Head, log_softmax
+from recsys_lib.model.shipped.merge import Few, best_of, widened, without
+from recsys_lib.model.shipped.search import Scan, Search, Shelf, Whole
+
+Offsets = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class _Shop:
+    """What the shop is like at one row of the statistics."""
+
+    facts: Facts
+    shelf: Shelf
+    search: Search
+
+
+class ShippedScorer:
+    """A Scorer of a serving bundle. With a newer `catalog` it knows today's items and counts.
+
+    It answers one call at a time: threads of a service each need their own.
+    """
+
+    ROWS = 64
+    """Histories that are answered together: what is held stays near the processor."""
+
+    def __init__(
+        self,
+        shipped: Shipped,
+        catalog: Catalog | None = None,
+        name: str = "model",
+        *,
+        threads: int = 1,
+        tensorflow: bool = False,
+    ) -> None:
+        """`tensorflow`: ask the SavedModel and not LiteRT."""
+        self.name, self._threads = name, threads
+        self.bundle = shipped if catalog is None else shipped.grown(catalog)
+        self._encode: Any = (
+            SavedEncoder(shipped.saved)
+            if tensorflow
+            else Encoder(shipped.encoder, threads, self.ROWS)
+        )
+        weights, spec = self.bundle.weights, self.bundle.spec
+        self._kinds = weights["copy_item/bias"].shape[0]
+        self._copy, self._near = (
+            Head(part, weights, self._kinds, spec["stats"]) for part in ("copy", "near")
+        )
+        tables = self.bundle.tables
+        self._types = _known_rows(tables["types"].all(), len(self.bundle.catalog.types))
+        self._copy_types = len(weights["copy_types/embeddings"])
+        self._positions = tables["positions"].all()
+        self._profile = [tables[f"profile_{i}"].all() for i in range(len(spec["profile"]))]
+        self._shops: dict[int, _Shop] = {}
+        self._marks = np.zeros((0, 0), bool)
+
+    @classmethod
+    def open(
+        cls, folder: str | Path, catalog: Catalog | None = None, **options: Any
+    ) -> ShippedScorer:
+        """Load a folder, which proves itself by hashes and golden answers. Raises ModelError."""
+        shipped = Shipped.load(folder)
+        if shipped.golden is not None:
+            shipped.golden.check(cls(shipped, name=str(folder)))
+        return cls(shipped, catalog, **options)
+
+    def top_k(
+        self, histories: Histories, k: int, *, exclude_seen: bool = False
+    ) -> tuple[Ints, Floats]:
+        """Best k items of each history (see Scorer)."""
+        count = len(histories)
+        items, scores = np.zeros((count, k), np.int32), np.full((count, k), -np.inf, np.float32)
+        if not count:
+            return items, scores
+        histories = known_to(self.bundle.catalog, histories)
+        row = self.bundle.catalog.stats.rows(histories.now)
+        wanted = min(k, self.bundle.catalog.items)
+        for r in np.unique(row):
+            mine = np.flatnonzero(row == r)
+            for start in range(0, len(mine), self.ROWS):
+                chosen = mine[start : start + self.ROWS]
+                part = histories if len(chosen) == count else select(histories, chosen)
+                found, best = self._answer(part, self._shop(int(r)), wanted, exclude_seen)
+                items[chosen, :wanted], scores[chosen, :wanted] = found, best
+        return items, scores
+
+    def with_items(self, ids: Sequence[str], attributes: NDArray[np.int32]) -> ShippedScorer:
+        """The same with items that came since, by their attributes [R, A] alone: nothing is
+        exported, trained or searched anew."""
+        more = copy.copy(self)
+        more.bundle = self.bundle.grown(self.bundle.catalog.extended(ids, attributes))
+        more._marks = np.zeros((0, 0), bool)
+        more._shops = {}
+        for row, shop in self._shops.items():
+            facts, shelf = more._shelf(row)
+            more._shops[row] = _Shop(facts, shelf, shop.search.extended(shelf))
+        return more
+
+    def _shelf(self, row: int) -> tuple[Facts, Shelf]:
+        b = self.bundle
+        kinds = b.vectors.all() @ b.weights["copy_item/kernel"] + b.weights["copy_item/bias"]
+        facts = Facts.of(kinds, b.catalog.stats.values[row], b.biases)
+        return facts, Shelf(b.vectors, np.ascontiguousarray(facts.table[:, facts.explore]))
+
+    def _shop(self, row: int) -> _Shop:
+        if row not in self._shops:
+            facts, shelf = self._shelf(row)
+            how = self.bundle.search
+            large = shelf.items > how["ann_items"]
+            typical = self.bundle.typical
+            search: Search = (
+                Scan(shelf, typical, how["rerank"], self._threads) if large else Whole(shelf)
+            )
+            self._shops[row] = _Shop(facts, shelf, search)
+        return self._shops[row]
+
+    def _answer(
+        self, histories: Histories, shop: _Shop, k: int, exclude_seen: bool
+    ) -> tuple[Ints, Floats]:
+        spec, b = self.bundle.spec, self.bundle
+        age = ages(histories)
+        copied = copies(histories, age, b.copy_items, b.decay)
+        known = b.catalog.neighbours or Neighbours.none(b.catalog.items)
+        nearby = near(histories, known, spec["near_events"], spec["near_items"])
+        out = self._encoded(histories, age, copied.user_features)
+        size, stats = spec["embedding_size"], spec["stats"]
+        user = np.ascontiguousarray(out[:, :size])
+        taste = np.ones((len(user), stats + 1), np.float32)
+        taste[:, :stats] = out[:, size : size + stats]
+        gate = _gate(out[:, size + stats :], copied.offsets, nearby.offsets)
+
+        items = np.concatenate([copied.items, nearby.items])
+        cut = len(copied.items)
+        rows = np.arange(len(user))
+        sizes = np.concatenate([lengths_of(copied.offsets), lengths_of(nearby.offsets)])
+        row = np.concatenate([rows, rows]).repeat(sizes)
+        facts = shop.facts.table[items]
+        alone = len(user) == 1
+        if alone:
+            match = shop.shelf.vectors.dot(items, user[0])
+            explore = match + facts[:, shop.facts.explore] @ taste[0]
+            features = copied.user_features
+        else:
+            both = np.concatenate([copied.offsets, cut + nearby.offsets[1:]])
+            match = shop.shelf.vectors.dots(items, both, np.concatenate([user, user]))
+            explore = match + np.einsum("rf,rf->r", facts[:, shop.facts.explore], taste[row])
+            features = copied.user_features[row]
+        types = np.where(copied.types < self._copy_types, copied.types, 0)
+        own = log_softmax(
+            self._copy(
+                copied.features,
+                facts[:cut],
+                match[:cut],
+                features if alone else features[:cut],
+                types,
+            )
+            + facts[:cut, -1],
+            copied.offsets,
+        )
+        close = log_softmax(
+            self._near(
+                nearby.features, facts[cut:], match[cut:], features if alone else features[cut:]
+            ),
+            nearby.offsets,
+        )
+        rest = gate[:, 2] - shop.search.total(user, taste)
+        share = np.concatenate([own, close])
+        share += gate[:, :2].T.ravel().repeat(sizes)
+        scores = np.logaddexp(explore + rest[row], share)
+        if exclude_seen:
+            scores[:cut] = -np.inf
+        hidden = (histories.row, histories.items) if exclude_seen else None
+        few = Few(items, scores, row, copied.offsets, nearby.offsets)
+        return self._merged(few, hidden, shop, user, taste, rest, k)
+
+    def _merged(
+        self,
+        few: Few,
+        hidden: tuple[NDArray[Any], NDArray[Any]] | None,
+        shop: _Shop,
+        user: Floats,
+        taste: Floats,
+        rest: Floats,
+        k: int,
+    ) -> tuple[Ints, Floats]:
+        """The best k of the few and of what the search finds beside them."""
+        count, all_items = len(user), shop.shelf.items
+        marks = self._marked(count)
+        marks[few.row, few.items] = True
+        if hidden is not None:
+            marks[hidden] = True
+        wanted, places = k, np.arange(count)
+        found, scores = shop.search.best(user, taste, wanted)
+        scores = without(marks, places, found, scores)
+        while wanted < all_items and (short := (np.isfinite(scores).sum(1) < k)).any():
+            # Most of what was found is known already: look deeper, for those alone.
+            wanted = min(4 * wanted, all_items)
+            again = np.flatnonzero(short)
+            deep = shop.search.best(user[again], taste[again], wanted)
+            found, scores = widened(found, scores, again, deep, marks)
+        marks[few.row, few.items] = False
+        if hidden is not None:
+            marks[hidden] = False
+        items, values = few.table()
+        found = np.concatenate([items, found.astype(np.int32)], 1)
+        return best_of(found, np.concatenate([values, scores + rest[:, None]], 1), k)
+
+    def _marked(self, count: int) -> NDArray[np.bool_]:
+        if len(self._marks) < count:
+            self._marks = np.zeros((count, self.bundle.catalog.items + 1), bool)
+        return self._marks
+
+    def _encoded(self, histories: Histories, age: Floats, user_features: Floats) -> Floats:
+        spec = self.bundle.spec
+        size, recent = spec["embedding_size"], spec["recent_events"]
+        lengths = lengths_of(histories.offsets)
+        longest = int(lengths.max(initial=1))
+        width = min(recent, 1 << max(0, (longest - 1).bit_length()))
+        offsets = histories.offsets
+        items = pad_left(histories.items, offsets, width, 0)
+        types = pad_left(histories.types, offsets, width, 0)
+        gaps = pad_left(time_gaps(histories, age), offsets, width, 0.0)
+        vectors = self.bundle.vectors.take(items)
+        seen = items > 0
+        mean = np.matmul(seen[:, None].astype(np.float32), vectors)[:, 0]
+        mean /= np.maximum(seen.sum(1), 1)[:, None]
+        events = vectors * np.float32(math.sqrt(size) * 0.3)
+        events += self._types[types]
+        events += self._positions[np.arange(width, 0, -1)]
+        mask = np.where(seen, np.float32(0), np.float32(MASKED))[:, None]
+        mask[:, :, -1] = 0  # as in Network.user_context
+        parts = [mean, user_features]
+        if self._profile:
+            profile = zip(self._profile, histories.profile.T, strict=True)
+            parts.append(np.sum([t[np.where(p < len(t), p, 0)] for t, p in profile], 0))
+        return np.asarray(self._encode(events, gaps, mask, np.concatenate(parts, 1)))
+
+
+def _gate(logits: Floats, copied: Offsets, near: Offsets) -> Floats:
+    """Log shares [B, 3] of copying, of what is near, and of all else."""
+    gate = np.zeros((len(logits), 3), np.float32)
+    gate[:, 0] = np.where(lengths_of(copied) > 0, logits[:, 0], MASKED)
+    gate[:, 1] = np.where(lengths_of(near) > 0, logits[:, 1], MASKED)
+    gate -= gate.max(1)[:, None]
+    gate -= np.log(np.exp(gate).sum(1))[:, None]
+    return gate
+
+
+def _known_rows(table: Floats, rows: int) -> Floats:
+    """With zero rows for words that came later."""
+    missing = max(0, rows - len(table))
+    return np.pad(table, [(0, missing), (0, 0)])
+
+
+def reopened(
+    current: ShippedScorer | None, folder: str | Path, catalog: Catalog | None = None
+) -> tuple[ShippedScorer, str]:
+    """The bundle of `folder`, and ""; where it is refused, the current one, and the reason.
+
+    Raises ModelError where there is no current one to stay with.
+    """
+    try:
+        return ShippedScorer.open(folder, catalog), ""
+    except ModelError as error:
+        if current is None:
+            raise
+        return current, str(error)

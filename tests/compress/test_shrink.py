@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from recsys_lib.compress.shrink import shrunk
+from recsys_lib.compress.widths import shares, target, widths
+from recsys_lib.model.bundle import Bundle
+from recsys_lib.model.histories import Histories
+from recsys_lib.model.network import Network
+from recsys_lib.model.scorer import ModelScorer, spec_of
+from tests.contracts import ModelLaws
+from tests.model.tiny import bundle_of, catalog_of, histories_of, shaken, spec_for
+
+SHOP = catalog_of(attributes=[[0], [1], [1], [2], [2], [2]], profile=(2,))
+HISTORIES = histories_of([(1, 8.0), (2, 9.0), (1, 9.5)], [], [(4, 3.0)], profile=(1,))
+
+
+def wide(seed: int = 1, heads: int = 4) -> Bundle:
+    spec = spec_for(SHOP, blocks=2, heads=heads, feed_forward_size=6)
+    made = bundle_of(SHOP, shaken(Network(spec, seed=3), seed))
+    slots = {f"{name}|m": array + 1 for name, array in made.arrays.items()}
+    return replace(made, optimizer={**slots, "step": np.float32(7)})
+
+
+def without(bundle: Bundle, heads: list[int], neurons: list[int]) -> Bundle:
+    """The bundle with all weights of these heads and neurons zero, in every block."""
+    size = spec_of(bundle.spec).size_of_head
+    arrays = {name: array.copy() for name, array in bundle.arrays.items()}
+    columns = [h * size + i for h in heads for i in range(size)]
+    for b in range(bundle.spec["blocks"]):
+        for part in ("query", "key", "value"):
+            arrays[f"block_{b}_{part}/kernel"][:, columns] = 0
+            arrays[f"block_{b}_{part}/bias"][columns] = 0
+        arrays[f"block_{b}_mixed/kernel"][columns] = 0
+        arrays[f"block_{b}_inner/kernel"][:, neurons] = 0
+        arrays[f"block_{b}_inner/bias"][neurons] = 0
+        arrays[f"block_{b}_outer/kernel"][neurons] = 0
+    return replace(bundle, arrays=arrays)
+
+
+def test_removing_what_is_zero_changes_no_score() -> None:
+    zeroed = without(wide(), heads=[0, 2], neurons=[1, 4, 5])
+    small = shrunk(zeroed, heads=0.5, neurons=0.5)
+    assert widths(small.spec) == ((2, 2), (3, 3))
+    items, scores = ModelScorer(zeroed).top_k(HISTORIES, 5)
+    same, near = ModelScorer(small).top_k(HISTORIES, 5)
+    np.testing.assert_array_equal(items, same)
+    np.testing.assert_allclose(scores, near, rtol=1e-5, atol=1e-5)
+
+
+def test_what_stays_is_what_weighs_most() -> None:
+    bundle = wide()
+    size = spec_of(bundle.spec).size_of_head
+    bundle.arrays["block_0_value/kernel"][:, 3 * size :] *= 100
+    bundle.arrays["block_0_outer/kernel"][4] *= 100
+    small = shrunk(bundle, heads=0.25, neurons=0.2)
+    expected = bundle.arrays["block_0_query/kernel"][:, 3 * size :]
+    np.testing.assert_array_equal(small.arrays["block_0_query/kernel"], expected)
+    expected = bundle.arrays["block_0_inner/kernel"][:, [4]]
+    np.testing.assert_array_equal(small.arrays["block_0_inner/kernel"], expected)
+
+
+def test_norms_are_means_over_the_line_of_versions() -> None:
+    bundle, earlier = wide(1), wide(1)
+    bundle.arrays["block_0_outer/kernel"][0] *= 2
+    earlier.arrays["block_0_outer/kernel"][5] *= 100
+    alone = shrunk(bundle, 1.0, 1 / 6)
+    together = shrunk(bundle, 1.0, 1 / 6, line=[earlier])
+    last = bundle.arrays["block_0_inner/kernel"][:, [5]]
+    np.testing.assert_array_equal(together.arrays["block_0_inner/kernel"], last)
+    assert (alone.arrays["block_0_inner/kernel"] != last).any()
+
+
+def test_versions_of_other_widths_have_no_say() -> None:
+    bundle = wide()
+    alone, together = (shrunk(bundle, 0.5, 0.5, line) for line in ([], [wide(2, heads=2)]))
+    for name, array in alone.arrays.items():
+        np.testing.assert_array_equal(array, together.arrays[name])
+
+
+def test_slots_follow_their_weights() -> None:
+    small = shrunk(wide(), 0.5, 0.5)
+    for name, array in small.arrays.items():
+        np.testing.assert_array_equal(small.optimizer[f"{name}|m"], array + 1)
+    assert small.optimizer["step"] == 7
+
+
+def test_shrinking_leaves_its_argument_and_the_heads_size_alone() -> None:
+    bundle = wide()
+    shapes = {name: array.shape for name, array in bundle.arrays.items()}
+    small = shrunk(bundle, 0.5, 0.5)
+    assert {name: array.shape for name, array in bundle.arrays.items()} == shapes
+    assert "block_heads" not in {k: v for k, v in bundle.spec.items() if v}
+    assert spec_of(small.spec).size_of_head == spec_of(bundle.spec).size_of_head
+
+
+@pytest.mark.parametrize(("heads", "neurons"), [(1e-9, 1e-9), (0.3, 0.1)])
+def test_a_block_keeps_at_least_one_of_each(heads: float, neurons: float) -> None:
+    small = shrunk(wide(), heads, neurons)
+    assert widths(small.spec) == ((1, 1), (1, 1))
+
+
+def test_a_small_model_is_not_shrunk_twice() -> None:
+    once = shrunk(wide(), 0.5, 0.5)
+    assert target(once.spec, 0.5, 0.5) == widths(once.spec)
+    again = shrunk(once, 0.5, 0.5)
+    for name, array in once.arrays.items():
+        np.testing.assert_array_equal(array, again.arrays[name])
+
+
+def test_steps_end_at_the_shares_that_were_asked_for() -> None:
+    found = shares(0.25, 0.0625, 2)
+    assert found[0] == pytest.approx((0.5, 0.25))
+    assert found[1] == pytest.approx((0.25, 0.0625))
+
+
+class TestShrunkModel(ModelLaws):
+    def bundle(self) -> Bundle:
+        return shrunk(wide(), 0.5, 0.5)
+
+    def histories(self) -> Histories:
+        return HISTORIES

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from recsys_lib.model.catalog import Catalog
+from recsys_lib.model.histories import Histories, Scorer
+from recsys_lib.model.scorer import ModelScorer
+from recsys_lib.model.shipped.bundle import Shipped
+from recsys_lib.model.shipped.scorer import ShippedScorer
+from tests.contracts import ModelLaws, with_new_item
+from tests.model.shipped.shop import EXACT, SMALL, asked, model_of, shipped, shop_of
+
+ITEMS = 40
+SHOP = shop_of(ITEMS)
+BUNDLE = model_of(SHOP)
+LARGE = 6000
+"""Items that are searched, not multiplied through."""
+
+
+@pytest.fixture(scope="module")
+def exact(tmp_path_factory: pytest.TempPathFactory) -> Shipped:
+    return shipped(BUNDLE, tmp_path_factory.mktemp("exact"), EXACT)
+
+
+@pytest.mark.parametrize("exclude", [False, True])
+@pytest.mark.parametrize("tensorflow", [False, True], ids=["LiteRT", "SavedModel"])
+def test_in_32_bits_the_answers_are_those_of_the_network(
+    exact: Shipped, exclude: bool, tensorflow: bool
+) -> None:
+    histories = asked(ITEMS)
+    items, scores = ModelScorer(BUNDLE).top_k(histories, 10, exclude_seen=exclude)
+    scorer = ShippedScorer(exact, tensorflow=tensorflow)
+    same, near = scorer.top_k(histories, 10, exclude_seen=exclude)
+    np.testing.assert_array_equal(items, same)
+    np.testing.assert_allclose(scores, near, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("changes", [{"blocks": 0}, {"blocks": 1}, {"blocks": 3, "heads": 1}])
+def test_a_network_of_any_depth_is_shipped(tmp_path: Path, changes: dict[str, Any]) -> None:
+    bundle = model_of(SHOP, **changes)
+    histories = asked(ITEMS)
+    found = ShippedScorer(shipped(bundle, tmp_path, EXACT)).top_k(histories, 10)[0]
+    np.testing.assert_array_equal(found, ModelScorer(bundle).top_k(histories, 10)[0])
+
+
+def test_in_8_bits_nearly_all_answers_are_the_same(tmp_path: Path) -> None:
+    histories = asked(ITEMS, 200)
+    items, _ = ModelScorer(BUNDLE).top_k(histories, 10)
+    found, _ = ShippedScorer(shipped(BUNDLE, tmp_path, SMALL)).top_k(histories, 10)
+    alike = np.mean([len(np.intersect1d(*pair)) for pair in zip(items, found, strict=True)]) / 10
+    assert alike > 0.95
+
+
+@pytest.mark.parametrize("exclude", [False, True])
+def test_a_large_shop_is_searched_and_little_is_missed(tmp_path: Path, exclude: bool) -> None:
+    bundle = model_of(shop_of(LARGE))
+    histories = asked(LARGE, 100)
+    items, scores = ModelScorer(bundle).top_k(histories, 10, exclude_seen=exclude)
+    scan = EXACT.model_copy(update={"ann_items": LARGE - 1})
+    found, near = ShippedScorer(shipped(bundle, tmp_path, scan)).top_k(
+        histories, 10, exclude_seen=exclude
+    )
+    alike = np.mean([len(np.intersect1d(*pair)) for pair in zip(items, found, strict=True)]) / 10
+    assert alike > 0.95
+    assert np.median(np.abs(scores - near)) < 0.05
+
+
+def test_times_the_model_knows_no_statistics_for_are_answered(exact: Shipped) -> None:
+    histories = replace(asked(ITEMS), now=np.full(31, np.nan, np.float32))
+    items, _ = ModelScorer(BUNDLE).top_k(histories, 5)
+    np.testing.assert_array_equal(items, ShippedScorer(exact).top_k(histories, 5)[0])
+
+
+def test_new_items_and_changed_attributes_need_no_export(exact: Shipped) -> None:
+    histories = asked(ITEMS)
+    changed = SHOP.attributes.copy()
+    changed[3] = changed[3, ::-1] if changed[3, 0] != changed[3, 1] else [1, 3]
+    grown = with_new_item(replace(SHOP, attributes=changed, neighbours=None), changed[5])
+    items, _ = ModelScorer(BUNDLE, grown).top_k(histories, ITEMS + 1)
+    found, _ = ShippedScorer(exact, grown).top_k(histories, ITEMS + 1)
+    np.testing.assert_array_equal(items, found)
+    assert (found == ITEMS + 1).any(1).all()
+
+
+@pytest.mark.parametrize("ann_items", [10**9, 10], ids=["multiplied", "searched"])
+def test_items_that_come_in_between_are_scored_at_once(exact: Shipped, ann_items: int) -> None:
+    histories = asked(ITEMS)
+    before = ShippedScorer(replace(exact, search={"ann_items": ann_items, "rerank": 20}))
+    was, _ = before.top_k(histories, ITEMS)
+    after = before.with_items(["new"], SHOP.attributes[5:6])
+    grown = SHOP.extended(["new"], SHOP.attributes[5:6])
+    expected, _ = ModelScorer(BUNDLE, grown).top_k(histories, ITEMS + 1)
+    found, _ = after.top_k(histories, ITEMS + 1)
+    alike = [set(row) == set(other) for row, other in zip(expected, found, strict=True)]
+    assert all(alike)
+    assert (found == ITEMS + 1).any(1).all()
+    np.testing.assert_array_equal(before.top_k(histories, ITEMS)[0], was)
+
+
+class TestShippedModel(ModelLaws):
+    def bundle(self) -> Shipped:
+        with tempfile.TemporaryDirectory() as folder:
+            return _held(shipped(BUNDLE, Path(folder), EXACT))
+
+    def histories(self) -> Histories:
+        return asked(ITEMS, 5)
+
+    def scorer(self, bundle: Shipped, catalog: Catalog | None = None) -> Scorer:
+        return ShippedScorer(bundle, catalog)
+
+    def arrays(self, bundle: Shipped) -> dict[str, np.ndarray]:
+        return {**bundle.weights, "vectors": bundle.vectors.values, "biases": bundle.biases}
+
+
+_KEPT = tempfile.TemporaryDirectory()
+
+
+def _held(found: Shipped) -> Shipped:
+    """The SavedModel is copied from its folder when a bundle is saved again."""
+    import shutil
+
+    kept = Path(_KEPT.name) / "saved_model"
+    shutil.copytree(found.saved, kept, dirs_exist_ok=True)
+    return replace(found, saved=kept)
