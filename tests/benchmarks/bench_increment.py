@@ -9,34 +9,30 @@ weights differ. What was scored or learned is not done again: the same command g
 
 from __future__ import annotations
 
-import argparse
-import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from recsys_lib.evaluate.intervals import Replicates
+from tests.benchmarks.courses import (
+    Course,
+    columns_of,
+    decides,
+    landed_courses,
+    metrics_of,
+    options,
+)
 from tests.benchmarks.learners import Chain, learner
 from tests.benchmarks.prequential import judged, mean_of, run, shown
-from tests.benchmarks.reporting import FOLDER, table, write_report
-from tests.benchmarks.shops import Landed, landed_shop, shops
+from tests.benchmarks.reporting import table, write_report
+from tests.benchmarks.shops import Landed
 
 STRATEGIES = ("frozen", "finetune", "finetune:model.dropout=0.3", "rehearse", "rehearse+distil",
               "full")  # fmt: skip
 OURS, FROZEN, FULL = "rehearse+distil", "frozen", "full"
-
-
-@dataclass(frozen=True)
-class Course:
-    """The last window that the first model knows, the last that is judged; how often a `full`
-    retrain is due."""
-
-    first: int
-    last: int
-    every: int
 
 
 COURSES = {
@@ -45,13 +41,6 @@ COURSES = {
     "retailrocket_sessions": Course(0, 12, 4),
 }
 SHORT = {"online_retail": Course(44, 47, 2)}
-
-
-def metrics_of(task: str) -> list[str]:
-    if task == "next_item":
-        return ["recall@20", "mrr@20", "recall@10", "mrr@10"]
-    kinds = ("precision@10", "recall@10", "f1@10", "ndcg@10")
-    return [*kinds, *(f"new:{kind}" for kind in kinds)]
 
 
 def measure(landed: Landed, course: Course, names: Sequence[str], root: Path) -> dict[str, Any]:
@@ -134,36 +123,16 @@ def ratios(
 
 
 def main() -> None:
-    made = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    made.add_argument("--shops", nargs="+", default=list(COURSES), choices=list(COURSES))
+    made = options(__doc__, COURSES)
     made.add_argument("--strategies", nargs="+", default=list(STRATEGIES))
     made.add_argument("--full-every", type=int, metavar="N", help="windows between full retrains")
-    made.add_argument("--last", type=int, metavar="WINDOW", help="judge no later window")
-    made.add_argument("--data", default="../shared/data", help="folder of the logs without package")
-    made.add_argument("--short", action="store_true", help="a few windows: a smoke test")
-    made.add_argument("--fresh", action="store_true", help="forget what was measured before")
-    made.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
     args = made.parse_args()
     told: list[dict[str, Any]] = []
-    for name in SHORT if args.short else args.shops:
-        shop = shops(args.data, args.short)[name]
-        if not shop.there():
-            print(f"{name}: not measured: {shop.events} is not there; see --data")
-            continue
-        course = SHORT[name] if args.short else COURSES[name]
-        course = Course(course.first, args.last or course.last, args.full_every or course.every)
-        root = FOLDER / ("increment-short" if args.short else "increment") / name
-        folder = FOLDER / ("shops-short" if args.short else "shops") / name
-        if args.fresh:
-            shutil.rmtree(root, ignore_errors=True)
-        with landed_shop(shop, folder, args.set, course.last) as landed:
-            told.append({"shop": name, **measure(landed, course, args.strategies, root)})
-            settings = landed.context.settings.model_dump(
-                mode="json", include={"model", "train", "prune", "features", "evaluate"}
-            )
-        _report(told, settings, args.short)
+    for landed, course, root in landed_courses(args, "increment", COURSES, SHORT):
+        course = replace(course, every=args.full_every or course.every)
+        found = measure(landed, course, args.strategies, root)
+        told.append({"shop": landed.shop.name, **found})
+        _report(told, decides(landed), args.short)
 
 
 def _report(told: list[dict[str, Any]], settings: dict[str, Any], short: bool) -> None:
@@ -181,8 +150,8 @@ def _report(told: list[dict[str, Any]], settings: dict[str, Any], short: bool) -
     )
     print("\nSHORT: too small to judge by" if short else "")
     for part in told:
-        names = [n for n in part["rows"][0] if "@" in n and "interval" not in n]
-        print(table(part["rows"], ["scorer", "windows", *names, "cpu seconds"]))
+        names = ["scorer", "windows", *columns_of(part["rows"]), "cpu seconds"]
+        print(table(part["rows"], names))
         print(f"{part['shop']}: {part['ratios']}\n")
     print(path)
 

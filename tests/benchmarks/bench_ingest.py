@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from tqdm import tqdm
 
 from jobs.context import Context, opened, parser
 from tests.benchmarks.events import DUPLICATES, MALFORMED, MAPPING, good_events, lines
+from tests.benchmarks.reporting import commit, machine
 from tests.benchmarks.rivals import Files, Kafka, Source, broker, copy, landing
 from tests.cluster.process import ClusterError
 
@@ -148,14 +148,14 @@ def main() -> None:
     marks = [2] if args.short else sorted(args.millions)
     total = (marks[-1] + 1) * rows
     work = (args.out / ("work-short" if args.short else "work")).absolute()
-    key = {"commit": _commit(), "rows": rows, "total": total}
+    key = {"commit": commit(), "rows": rows, "total": total}
     record = Record(work / "record.json", key)
     if record.fresh:
         shutil.rmtree(work, ignore_errors=True)
     report: dict[str, Any] = {
         "name": "ingest, SHORT: too small to judge by" if args.short else "ingest",
-        "commit": _commit(),
-        "machine": _machine(),
+        "commit": commit(),
+        "machine": machine(),
         "data": f"JSON events, {DUPLICATES:.0%} repeated, {MALFORMED:.0%} malformed",
         "rows": marks[-1] * rows,
         "ratios": {},
@@ -219,16 +219,6 @@ def _cpu() -> float:
     """Seconds of this process and of all that it started."""
     me = psutil.Process()
     return float(sum(sum(p.cpu_times()[:2]) for p in (me, *me.children(recursive=True))))
-
-
-def _commit() -> str:
-    found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
-    return found.stdout.strip()
-
-
-def _machine() -> dict[str, Any]:
-    memory = round(psutil.virtual_memory().total / (1 << 30))
-    return {"cores": os.cpu_count(), "memory_gib": memory, "load": os.getloadavg()[0]}
 
 
 if __name__ == "__main__":

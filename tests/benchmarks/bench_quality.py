@@ -9,28 +9,34 @@ increment. What was scored or learned is not done again: the same command goes o
 
 from __future__ import annotations
 
-import argparse
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from recsys_lib.model.histories import Scorer
 from recsys_lib.model.requests import requests
-from tests.benchmarks.bench_increment import OURS, Course, metrics_of
+from tests.benchmarks.bench_increment import OURS
+from tests.benchmarks.courses import (
+    Course,
+    columns_of,
+    decides,
+    landed_courses,
+    metrics_of,
+    options,
+)
 from tests.benchmarks.learners import Chain, learner
 from tests.benchmarks.prequential import Exam, Rival, judged, mean_of, run, shown
 from tests.benchmarks.ranker import Ranker
-from tests.benchmarks.reporting import FOLDER, table, write_report
+from tests.benchmarks.reporting import table, write_report
 from tests.benchmarks.scorers import Als, Ease, SessionKnn, TifuKnn
-from tests.benchmarks.shops import Landed, landed_shop, shops
+from tests.benchmarks.shops import Landed
 
 COURSES = {
-    "complete_journey": Course(44, 52, 1),
-    "online_retail": Course(40, 53, 1),
-    "retailrocket_sessions": Course(0, 12, 1),
+    "complete_journey": Course(44, 52),
+    "online_retail": Course(40, 53),
+    "retailrocket_sessions": Course(0, 12),
 }
-SHORT = {"online_retail": Course(44, 46, 1)}
+SHORT = {"online_retail": Course(44, 46)}
 LESSONS = 6
 """Windows that the ranker learns from."""
 RIVALS: dict[str, tuple[str, ...]] = {
@@ -107,36 +113,14 @@ def measure(landed: Landed, course: Course, names: Sequence[str], root: Path) ->
 
 
 def main() -> None:
-    made = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    made.add_argument("--shops", nargs="+", default=list(COURSES), choices=list(COURSES))
+    made = options(__doc__, COURSES)
     made.add_argument("--rivals", nargs="+", choices=list(MAKERS))
-    made.add_argument("--last", type=int, metavar="WINDOW", help="judge no later window")
-    made.add_argument("--data", default="../shared/data", help="folder of the logs without package")
-    made.add_argument("--short", action="store_true", help="a few windows: a smoke test")
-    made.add_argument("--fresh", action="store_true", help="forget what was measured before")
-    made.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
     args = made.parse_args()
     told: list[dict[str, Any]] = []
-    for name in SHORT if args.short else args.shops:
-        shop = shops(args.data, args.short)[name]
-        if not shop.there():
-            print(f"{name}: not measured: {shop.events} is not there; see --data")
-            continue
-        course = SHORT[name] if args.short else COURSES[name]
-        course = Course(course.first, args.last or course.last, 1)
-        root = FOLDER / ("quality-short" if args.short else "quality") / name
-        folder = FOLDER / ("shops-short" if args.short else "shops") / name
-        if args.fresh:
-            shutil.rmtree(root, ignore_errors=True)
-        with landed_shop(shop, folder, args.set, course.last) as landed:
-            names = args.rivals or RIVALS[landed.context.mapping.task]
-            told.append({"shop": name, **measure(landed, course, names, root)})
-            settings = landed.context.settings.model_dump(
-                mode="json", include={"model", "train", "prune", "features", "evaluate"}
-            )
-        _report(told, settings, args.short)
+    for landed, course, root in landed_courses(args, "quality", COURSES, SHORT):
+        names = args.rivals or RIVALS[landed.context.mapping.task]
+        told.append({"shop": landed.shop.name, **measure(landed, course, names, root)})
+        _report(told, decides(landed), args.short)
 
 
 def _report(told: list[dict[str, Any]], settings: dict[str, Any], short: bool) -> None:
@@ -156,7 +140,7 @@ def _report(told: list[dict[str, Any]], settings: dict[str, Any], short: bool) -
     )
     print("\nSHORT: too small to judge by" if short else "")
     for part in told:
-        names = [n for n in part["rows"][0] if "@" in n and "interval" not in n]
+        names = columns_of(part["rows"])
         print(f"{part['shop']}, windows {part['windows'][0]} to {part['windows'][-1]}")
         print(table(part["rows"], ["scorer", *names]), "\n")
     print(path)
