@@ -241,6 +241,7 @@ class TrainSettings(Section):
     negatives: int = Field(2048, ge=1)
     full_softmax_items: int = Field(8000, ge=0, description="at or below: no sampling")
     max_targets: int = Field(64, ge=1, description="targets of one example that are learned")
+    type_weights: dict[str, float] = Field({}, description="of targets by event type; else 1")
     rehearsal: float = Field(1.0, ge=0, description="old examples mixed in, per new example")
     distillation: float = Field(0.5, ge=0, description="weight of the parent's word, at most")
     validation_windows: float = Field(

@@ -46,10 +46,14 @@ class Histories:
 
 @dataclass(frozen=True)
 class Targets:
-    """CSR form: what happened next. items int32 [T] may repeat; offsets int64 [B + 1]."""
+    """CSR form: what happened next. items int32 [T] may repeat; offsets int64 [B + 1].
+
+    types int32 [T]: event-type indices, for training; None where nobody asks for them.
+    """
 
     offsets: Offsets
     items: Ints
+    types: Ints | None = None
 
 
 class Scorer(Protocol):

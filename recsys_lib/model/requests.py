@@ -46,7 +46,8 @@ def requests(
         targets = rows.window_targets(cuts, row, target_types)
     else:
         now = rows.at[cuts - 1]
-        targets = Targets(np.arange(len(cuts) + 1, dtype=np.int64), rows.items[cuts])
+        each = np.arange(len(cuts) + 1, dtype=np.int64)
+        targets = Targets(each, rows.items[cuts], rows.types[cuts])
     histories = Histories(
         offsets=offsets,
         items=rows.items[take],
@@ -115,7 +116,9 @@ def select(histories: Histories, chosen: NDArray[np.int64]) -> Histories:
 def select_targets(targets: Targets, chosen: NDArray[np.int64]) -> Targets:
     """The targets at positions `chosen`, in that order."""
     lengths = np.diff(targets.offsets)[chosen]
-    return Targets(offsets_of(lengths), targets.items[spans(targets.offsets[chosen], lengths)])
+    take = spans(targets.offsets[chosen], lengths)
+    types = None if targets.types is None else targets.types[take]
+    return Targets(offsets_of(lengths), targets.items[take], types)
 
 
 def _kept(targets: Targets, asked: NDArray[np.bool_]) -> Targets:
@@ -214,7 +217,8 @@ class _Rows:
         if target_types is not None:
             wanted &= np.isin(self.types[take], list(target_types))
         counts = np.add.reduceat(np.append(wanted, 0), offsets_of(ends - cuts)[:-1])
-        return Targets(offsets_of(counts.astype(np.int64)), self.items[take[wanted]])
+        kept = take[wanted]
+        return Targets(offsets_of(counts.astype(np.int64)), self.items[kept], self.types[kept])
 
 
 def _flat(table: pa.Table, column: str, kind: type) -> NDArray:

@@ -100,7 +100,9 @@ class Feed:
         ).as_dict()
         lengths = np.diff(targets.offsets)
         width = min(self.train.max_targets, 1 << int(lengths.max() - 1).bit_length())
-        padded = pad_right(_shuffled(targets, random), targets.offsets, width, 0)
+        order = _shuffle(targets, random)
+        padded = pad_right(targets.items[order], targets.offsets, width, 0)
+        weight = pad_right(self._weights(targets)[order], targets.offsets, width, 0.0)
         negatives, log_q = self._negatives(random)
         items = {
             "recent_items": x["recent_items"],
@@ -113,6 +115,7 @@ class Feed:
             **x,
             **_pooled(items),
             "stats_row": self.catalog.stats.rows(histories.now),
+            "target_weight": weight.astype(np.float32),
             "target_copy": _places(padded, x["copy_items"]),
             "target_near": _places(padded, x["near_items"]),
             "negatives_log_q": log_q,
@@ -123,6 +126,14 @@ class Feed:
     def _near(self) -> Near | None:
         known = self.catalog.neighbours
         return None if known is None else Near(known, self.model.near_events, self.model.near_items)
+
+    def _weights(self, targets: Targets) -> NDArray[np.float32]:
+        """What each target counts by its type: float32 [T]."""
+        told = self.train.type_weights
+        by_type = np.array([told.get(name, 1.0) for name in self.catalog.types], np.float32)
+        if targets.types is None or not told:
+            return np.ones(len(targets.items), np.float32)
+        return by_type[np.minimum(targets.types, len(by_type) - 1)]
 
     def _negatives(self, random: np.random.Generator) -> tuple[NDArray, NDArray]:
         items, draws = self.catalog.items, self.train.negatives
@@ -135,10 +146,10 @@ class Feed:
         return (drawn + 1).astype(np.int32), np.log(draws * q[drawn]).astype(np.float32)
 
 
-def _shuffled(targets: Targets, random: np.random.Generator) -> NDArray[np.int32]:
-    """Targets in random order within each row, so that a cut at max_targets is a fair sample."""
+def _shuffle(targets: Targets, random: np.random.Generator) -> NDArray[np.int64]:
+    """A random order within each row, so that a cut at max_targets is a fair sample."""
     rows = np.repeat(np.arange(len(targets.offsets) - 1), np.diff(targets.offsets))
-    return targets.items[np.lexsort((random.random(len(rows)), rows))]
+    return np.lexsort((random.random(len(rows)), rows))
 
 
 def _places(targets: NDArray[np.int32], copies: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -184,6 +195,7 @@ def _joined(parts: list[tuple[Histories, Targets]]) -> tuple[Histories, Targets]
         Targets(
             offsets=_offsets([t.offsets for t in targets]),
             items=np.concatenate([t.items for t in targets]),
+            types=np.concatenate([t.types for t in targets if t.types is not None]),
         ),
     )
 

@@ -37,6 +37,7 @@ def answers(
       targets           int32 [B, T]  0 padded
       target_copy       int32 [B, T]  position among copy_items, -1 where it is not there
       target_near       int32 [B, T]  the same among near_items
+      target_weight     float32 [B, T]  what it counts; 0 where there is none
       negatives         int32 [S]     shared by the batch
       negatives_log_q   float32 [S]   log of expected count in S draws; 0 for a full softmax
       rehearsed         float32 [B]   1 where the example is an old one
@@ -62,7 +63,7 @@ def answers(
 
 
 def mixture_loss(told: Answers, x: Tensors) -> tf.Tensor:
-    """Mean over examples of the mean over targets of -log sum_parts gate_part p_part; scalar.
+    """Mean over examples of the weighted mean over targets of -log sum_parts gate_part p_part.
 
     The partition function of the explore part is estimated from the negatives with logQ
     correction (Bengio and Senecal 2008), the targets themselves counted exactly.
@@ -74,7 +75,8 @@ def mixture_loss(told: Answers, x: Tensors) -> tf.Tensor:
     ]
     log_p = tf.reduce_logsumexp(tf.stack(parts, -1) + told.gate[:, None], -1)
     real = tf.cast(x["targets"] > 0, tf.float32)
-    per_example = tf.reduce_sum(log_p * real, 1) / tf.maximum(tf.reduce_sum(real, 1), 1.0)
+    weighted = tf.where(x["targets"] > 0, log_p * x["target_weight"], 0.0)
+    per_example = tf.reduce_sum(weighted, 1) / tf.maximum(tf.reduce_sum(real, 1), 1.0)
     return -tf.reduce_mean(per_example)
 
 

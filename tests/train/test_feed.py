@@ -65,6 +65,12 @@ def test_the_set_share_of_each_batch_is_rehearsed() -> None:
         assert batch["rehearsed"].tolist() == [0.0] * 6 + [1.0] * 2
 
 
+def test_targets_count_what_the_settings_say_of_their_type() -> None:
+    for told, wanted in (({}, 1.0), ({"buy": 0.25}, 0.25), ({"view": 0.25}, 1.0)):
+        batch = next(feed_of(type_weights=told).batches(NEW, None, 3, 0.0))
+        assert batch["target_weight"].tolist() == [[wanted]] * 3
+
+
 def test_rehearsal_always_leaves_room_for_something_new() -> None:
     for batch in islice(feed_of().batches(NEW, OLD, 2, 0.99), 3):
         assert sum(target in (8, 9) for target in targets(batch)) == 1

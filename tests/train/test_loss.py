@@ -107,13 +107,20 @@ def test_padding_of_targets_costs_nothing() -> None:
     batch = batch_of(HISTORIES, TARGETS)
     wider = {
         **batch,
-        "targets": np.pad(batch["targets"], ((0, 0), (0, 3))),
+        **{name: np.pad(batch[name], ((0, 0), (0, 3))) for name in ("targets", "target_weight")},
         **{
             name: np.pad(batch[name], ((0, 0), (0, 3)), constant_values=-1)
             for name in ("target_copy", "target_near")
         },
     }
     assert loss_of(bundle, wider) == pytest.approx(loss_of(bundle, batch), abs=1e-6)
+
+
+def test_targets_of_half_the_weight_cost_half() -> None:
+    bundle = learned_bundle(SHOP)
+    batch = batch_of(HISTORIES, TARGETS)
+    half = {**batch, "target_weight": batch["target_weight"] / 2}
+    assert loss_of(bundle, half) == pytest.approx(loss_of(bundle, batch) / 2, rel=1e-5)
 
 
 def test_sampled_negatives_cost_about_what_all_items_cost() -> None:
