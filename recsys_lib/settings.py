@@ -278,7 +278,7 @@ class PruneSettings(Section):
 class CompressSettings(Section):
     """How a version becomes what is shipped (see `recsys_lib.compress`)."""
 
-    shrink: bool = Field(True, description="remove heads and neurons after the first fine-tune")
+    shrink: bool = Field(False, description="remove heads and neurons after the first fine-tune")
     heads: float = Field(0.5, gt=0, le=1, description="share of each block's heads that stays")
     neurons: float = Field(0.25, gt=0, le=1, description="share of its neurons that stays")
     steps: int = Field(1, ge=1, description="fine-tunes in which they go, a part in each")
