@@ -24,6 +24,10 @@ class Shop:
     def replay_args(self, log: Path, out: Path, weeks: int = 1) -> list[object]:
         return ["--events", log, "--mapping", self.mapping, "--out", out, "--weeks", weeks]
 
+    def shrinking_args(self, log: Path, out: Path) -> list[object]:
+        """The same with one more step of learning that a kill may hit."""
+        return [*self.replay_args(log, out), "--set", "compress.shrink=true"]
+
 
 @dataclass(frozen=True)
 class Finished:
@@ -61,7 +65,7 @@ def made_shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
 def finished(made_shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """History of four windows, one increment, and one window to judge the second version."""
     folder = tmp_path_factory.mktemp("finished")
-    args = made_shop.replay_args(made_shop.csv, folder / "out")
+    args = made_shop.shrinking_args(made_shop.csv, folder / "out")
     ended = run("replay", *args, log=folder / "replay")
     assert ended.code == 0, ended.said
     return Finished(folder / "out", args, ended)

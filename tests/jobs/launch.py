@@ -27,7 +27,6 @@ SMALL = {
     "train.increment_epochs": 1,
     "train.batch_size": 32,
     "evaluate.bootstrap": 50,
-    "compress.shrink": "true",
     "gate.min_users": 10,
 }
 

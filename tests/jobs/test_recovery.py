@@ -45,7 +45,7 @@ def _points(out: Path) -> dict[str, Callable[[], bool]]:
 def disturbed(made_shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Disturbed:
     folder = tmp_path_factory.mktemp("disturbed")
     out = folder / "out"
-    args = made_shop.replay_args(made_shop.csv, out)
+    args = made_shop.shrinking_args(made_shop.csv, out)
     killed: list[str] = []
     for point, happens in _points(out).items():
         job = Job("replay", *args, log=folder / "killed")
