@@ -10,7 +10,7 @@ from jobs.evaluate import Scores, evaluate
 from jobs.shop import strange_increments
 from recsys_lib.evaluate.gate import judge
 from recsys_lib.evaluate.intervals import by_slice
-from recsys_lib.settings import GateSettings
+from recsys_lib.settings import GateSettings, Settings
 from recsys_lib.types import ModelVersion, Verdict
 
 
@@ -29,7 +29,12 @@ def promote(context: Context, window: int, scores: Scores) -> Verdict | None:
         theirs = by_slice(scores.replicates, window, "champion")
         # Strange increments before its last one were left out of the candidate's lesson.
         strange = strange_increments(context).get(candidate.learned, [])
-        verdict = judge(ours, theirs, _gate(context, candidate), strange)
+        verdict = judge(
+            ours,
+            theirs,
+            _gate(context.settings, candidate, tracking.version(roles["champion"])),
+            strange,
+        )
         log.info("window %s: %s", window, verdict)
     if verdict.promote:
         tracking.promote(candidate, verdict, window)
@@ -38,12 +43,11 @@ def promote(context: Context, window: int, scores: Scores) -> Verdict | None:
     return verdict
 
 
-def _gate(context: Context, candidate: ModelVersion) -> GateSettings:
+def _gate(settings: Settings, candidate: ModelVersion, champion: ModelVersion) -> GateSettings:
     """A form that is smaller than the champion's may lose as much as compress.floor."""
-    champion, gate = context.tracking.champion(), context.settings.gate
-    if candidate.form != "shrunk" or champion is None or champion.form == "shrunk":
-        return gate
-    return gate.model_copy(update={"min_gain": -context.settings.compress.floor})
+    if candidate.form != "shrunk" or champion.form == "shrunk":
+        return settings.gate
+    return settings.gate.model_copy(update={"min_gain": -settings.compress.floor})
 
 
 def main(argv: list[str]) -> None:

@@ -24,9 +24,10 @@ CLOSE = 1e-3
 """Largest difference of a weight: ranks add in an order of their own."""
 
 
-def lesson_of(context: Context, version: ModelVersion, lineage: dict[str, Any]) -> Lesson:
+def lesson_of(
+    context: Context, version: ModelVersion, settings: Settings, lineage: dict[str, Any]
+) -> Lesson:
     """What the version was taught, to be taught again."""
-    settings = validate(Settings, lineage["settings"], f"lineage of {version.uri}", [])
     parent = lineage["parent"]
     return lesson(
         context,
@@ -56,8 +57,8 @@ def main(argv: list[str]) -> None:
         version = context.tracking.version(args.version)
         was = Bundle.load(context.tracking.local_path(version))
         own = {n: v for n, v in was.lineage.items() if n not in ("sparsity", "items")}
-        again = lesson_of(context, version, own)
         settings = validate(Settings, own["settings"], f"lineage of {version.uri}", [])
+        again = lesson_of(context, version, settings, own)
         again, _ = learn_and_ship(context, again, settings.compress)
         now = Bundle.load(again.folder)
         distance = apart(was.arrays, now.arrays)

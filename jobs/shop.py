@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from jobs.context import Context
 from recsys_lib.adapters.shards import CatalogReader, SequenceRows
@@ -22,6 +23,13 @@ from recsys_lib.settings import EvaluateSettings
 TABLES = ("vocabulary", "item_features", "item_counts", "plans")
 
 
+def shop_tables(context: Context, before: int) -> dict[str, int]:
+    """Versions of the tables that `catalog_reader` reads, as they are now."""
+    tables = {name: context.lake.version(name) for name in TABLES if context.lake.exists(name)}
+    near = neighbours_before(context.lake, before)
+    return tables if near is None else {**tables, "neighbours": near}
+
+
 def catalog_reader(
     context: Context, before: int, windows_back: int, pinned: dict[str, int] | None = None
 ) -> CatalogReader:
@@ -29,14 +37,11 @@ def catalog_reader(
 
     `pinned` names versions of tables; without it they are read as they are now.
     """
-    tables = {name: context.lake.version(name) for name in TABLES if context.lake.exists(name)}
-    near = neighbours_before(context.lake, before)
-    tables = tables if near is None else {**tables, "neighbours": near}
-    tables = tables if pinned is None else {n: v for n, v in pinned.items() if n != "sequences"}
+    tables = shop_tables(context, before) if pinned is None else pinned
     mapping = context.mapping
     return CatalogReader(
         root=context.lake.root,
-        tables=tables,
+        tables={name: version for name, version in tables.items() if name != "sequences"},
         before=before,
         first_stats=before - windows_back,
         item_attributes=tuple(mapping.items.attributes) if mapping.items else (),
@@ -55,8 +60,6 @@ def sequence_rows(context: Context, version: int, without: Sequence[int] = ()) -
 
 def strange_increments(context: Context) -> dict[int, list[str]]:
     """Window -> what is wrong with it, as it was prepared (see `evaluate.anomalies`)."""
-    if not context.lake.exists("vitals"):
-        return {}
     return strange_windows(context.lake.small("vitals"), context.settings.gate)
 
 
@@ -85,8 +88,7 @@ class Exam:
         from recsys_lib.model.opening import open_scorer
         from recsys_lib.model.scorer import ModelScorer
 
-        shop = self._shop()
-        recent = self.reader.recent_users(shop.items, self.settings.popularity_windows)
+        shop, recent = self._opened()
         models = [open_scorer(folder, shop, name) for name, folder in self.models.items()]
         personal = PersonalFrequency(recent)
         recency = RecencyFrequency(recent, self.decay)
@@ -95,23 +97,24 @@ class Exam:
 
     def shelf(self) -> Shelf:
         """What slates are described by: recent buyers, and the category named in the settings."""
-        shop, names = self._shop(), self.reader.item_attributes
+        (shop, recent), names = self._opened(), self.reader.item_attributes
         column = names.index(self.settings.category) if self.settings.category in names else 0
         categories = shop.attributes[:, column] if names else np.zeros(shop.items + 1, np.int32)
-        return Shelf(
-            self.reader.recent_users(shop.items, self.settings.popularity_windows), categories
-        )
+        return Shelf(recent, categories)
 
     def requests(self, batch: pa.RecordBatch) -> Any:
         """The window's questions and answers."""
-        shop = self._shop()
+        shop, _ = self._opened()
         types = shop.type_indices(self.targets)
         return requests(batch, self.task, types, shop.items)  # type: ignore[arg-type]
 
-    def _shop(self) -> Catalog:
-        if "shop" not in _OPENED or _OPENED["shop"][0] != self.reader:
-            _OPENED["shop"] = (self.reader, self.reader())
-        return _OPENED["shop"][1]
+    def _opened(self) -> tuple[Catalog, NDArray[np.float64]]:
+        """The shop and its items' recent users: read once in each process of an executor."""
+        if not _OPENED or _OPENED[-1][0] != self.reader:
+            shop = self.reader()
+            recent = self.reader.recent_users(shop.items, self.settings.popularity_windows)
+            _OPENED[:] = [(self.reader, (shop, recent))]
+        return _OPENED[-1][1]
 
 
-_OPENED: dict[str, tuple[CatalogReader, Catalog]] = {}
+_OPENED: list[tuple[CatalogReader, tuple[Catalog, NDArray[np.float64]]]] = []

@@ -15,13 +15,13 @@ from pyspark.sql import functions as F
 
 from jobs.context import Context, log, opened, parser, run
 from jobs.shipping import Shipping, Shrinking, form_of, shrinks, taught
-from jobs.shop import catalog_reader, sequence_rows, strange_increments
+from jobs.shop import catalog_reader, sequence_rows, shop_tables, strange_increments
 from recsys_lib.adapters.ranks import run_on_ranks
 from recsys_lib.compress.widths import shares
 from recsys_lib.errors import SourceError, TrackingError
 from recsys_lib.evaluate.gate import judge
 from recsys_lib.increment.plan import lesson_windows
-from recsys_lib.model.bundle import folder_bytes
+from recsys_lib.model.folder import folder_bytes
 from recsys_lib.model.shipped.bundle import FOLDER
 from recsys_lib.settings import CompressSettings, Settings
 from recsys_lib.train.lesson import Lesson
@@ -61,10 +61,10 @@ def learn_and_ship(
     ship = Shipping(
         settings, lesson.rows, lesson.windows[1], lesson.task, lesson.targets, form_of(lesson)
     )
-    steps = shares(settings.heads, settings.neurons, settings.steps)
     if not shrinks(lesson, settings):
         shipped = replace(lesson, finish=ship)
         return shipped, learn(context, shipped)
+    steps = shares(settings.heads, settings.neurons, settings.steps)
     stage = replace(lesson, folder=f"{lesson.folder}.wide")
     line: tuple[str, ...] = (str(lesson.parent),)
     for number, (heads, neurons) in enumerate(steps, 1):
@@ -144,8 +144,8 @@ def _lesson(context: Context, window: int) -> Lesson | None:
     if inside.isEmpty():
         return None
     _check_targets(context)
-    reader = catalog_reader(context, window + 1, settings.features.count_windows)
-    tables = {**reader.tables, "sequences": context.lake.version("sequences")}
+    sequences = context.lake.version("sequences")
+    tables = {**shop_tables(context, window + 1), "sequences": sequences}
     return lesson(
         context,
         windows,

@@ -23,8 +23,11 @@ from recsys_lib.model.weights import load_arrays
 from recsys_lib.settings import CompressSettings
 from recsys_lib.types import Form
 
-HEADS = ("copy_item", "copy_hidden", "copy_hidden_2", "copy_out", "copy_types")
-HEADS_TOO = ("near_hidden", "near_hidden_2", "near_out", "attribute_hidden", "attribute_out")
+WEIGHTS = (
+    *("copy_item", "copy_hidden", "copy_hidden_2", "copy_out", "copy_types"),
+    *("near_hidden", "near_hidden_2", "near_out", "attribute_hidden", "attribute_out"),
+)
+"""Layers of the heads and of the attribute tower: answers are made of these beside the encoder."""
 
 
 def export(
@@ -67,7 +70,7 @@ def export(
             weights={
                 name: array
                 for name, array in bundle.arrays.items()
-                if name.split("/")[0] in (*HEADS, *HEADS_TOO)
+                if name.split("/")[0] in WEIGHTS
             },
             typical=np.append(bundle.arrays["popularity/bias"], 1.0).astype(np.float32),
             catalog=shop,

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,8 +38,6 @@ class Shelf:
 
     def measures(self, histories: Histories, ranked: Ints, ks: Iterable[int]) -> dict[str, Doubles]:
         """Every measure of every request: float64 [B]. `ranked` int32 [B, K], 0 an empty place."""
-        share = np.maximum(self.users, 0.5) / max(1.0, self.users.max(initial=0.0))
-        surprise = -np.log2(np.minimum(share, 1.0))
         past = self._mix(histories.row, self._of(histories.items), len(histories))
         out: dict[str, Doubles] = {}
         for k in ks:
@@ -47,10 +46,20 @@ class Shelf:
             count = np.maximum(shown.sum(1), 1)
             rows = np.nonzero(shown)[0]
             mix = self._mix(rows, self._of(top[shown]), len(top))
-            out[f"novelty@{k}"] = (surprise[self._known(top)] * shown).sum(1) / count
+            out[f"novelty@{k}"] = (self._surprise[self._known(top)] * shown).sum(1) / count
             out[f"diversity@{k}"] = _unlike(mix)
             out[f"calibration@{k}"] = 1.0 - _divergence(past, mix)
         return out
+
+    @cached_property
+    def _surprise(self) -> Doubles:
+        """-log2 of the share of each item: float64 [N + 1]."""
+        share = np.maximum(self.users, 0.5) / max(1.0, self.users.max(initial=0.0))
+        return -np.log2(np.minimum(share, 1.0))
+
+    @cached_property
+    def _width(self) -> int:
+        return int(self.categories.max(initial=0)) + 1
 
     def _known(self, items: Ints) -> Ints:
         return np.where(items < len(self.users), items, 0).astype(np.int32)
@@ -60,9 +69,8 @@ class Shelf:
 
     def _mix(self, rows: NDArray, categories: NDArray[np.int32], size: int) -> Doubles:
         """float64 [size, C]: how often each known category stands in each row."""
-        width = int(self.categories.max(initial=0)) + 1
-        flat = np.bincount(rows * width + categories, minlength=size * width)
-        counts: Doubles = flat.reshape(size, width).astype(np.float64)
+        flat = np.bincount(rows * self._width + categories, minlength=size * self._width)
+        counts: Doubles = flat.reshape(size, self._width).astype(np.float64)
         return counts[:, 1:]
 
 

@@ -8,10 +8,7 @@ items.parquet   index, id, attributes, statistics and neighbours of the item
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,11 +20,13 @@ from numpy.typing import NDArray
 
 from recsys_lib.errors import ModelError
 from recsys_lib.model.catalog import Catalog
+from recsys_lib.model.folder import check_files, digest_of, read_manifest, whole_folder
 from recsys_lib.model.neighbours import Neighbours
 from recsys_lib.model.ragged import offsets_of, pad_right
 from recsys_lib.model.stats import ItemStats
 
 FORMAT = 2
+MANIFEST = "model.json"
 Arrays = dict[str, NDArray[np.float32]]
 
 
@@ -48,44 +47,31 @@ class Bundle:
 
     def save(self, folder: str | Path) -> None:
         """Write the folder whole or not at all; an older folder of that name is replaced."""
-        target = Path(folder)
-        part = target.with_name(f".{target.name}.part")
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        np.savez(part / "weights.npz", **self.arrays)
-        np.savez(part / "optimizer.npz", **self.optimizer)
-        pq.write_table(items_table(self.catalog), part / "items.parquet")
-        files = ("weights.npz", "optimizer.npz", "items.parquet")
-        text = {
-            "format": FORMAT,
-            "spec": self.spec,
-            "task": self.task,
-            "targets": list(self.targets),
-            "learned": self.learned,
-            "decay": self.decay,
-            "copy_items": self.copy_items,
-            "types": list(self.catalog.types),
-            "sizes": list(self.catalog.sizes),
-            "profile": list(self.catalog.profile),
-            "stats_window": self.catalog.stats.first + len(self.catalog.stats.values) - 1,
-            "lineage": self.lineage,
-            "files": {name: digest_of(part / name) for name in files},
-        }
-        (part / "model.json").write_text(json.dumps(text, indent=1, default=list))
-        if target.exists():
-            shutil.rmtree(target)
-        os.replace(part, target)
+        with whole_folder(Path(folder)) as part:
+            np.savez(part / "weights.npz", **self.arrays)
+            np.savez(part / "optimizer.npz", **self.optimizer)
+            pq.write_table(items_table(self.catalog), part / "items.parquet")
+            files = ("weights.npz", "optimizer.npz", "items.parquet")
+            text = {
+                "format": FORMAT,
+                "spec": self.spec,
+                "task": self.task,
+                "targets": list(self.targets),
+                "learned": self.learned,
+                "decay": self.decay,
+                "copy_items": self.copy_items,
+                **catalog_text(self.catalog),
+                "lineage": self.lineage,
+                "files": {name: digest_of(part / name) for name in files},
+            }
+            (part / MANIFEST).write_text(json.dumps(text, indent=1, default=list))
 
     @classmethod
     def load(cls, folder: str | Path) -> Bundle:
         """Read and check a folder. Raises ModelError with what is wrong with it."""
         root = Path(folder)
         text = manifest_of(root)
-        for name, digest in text["files"].items():
-            if not (root / name).exists():
-                raise ModelError(f"{root} must hold {name}; it is missing: fetch the model again")
-            if digest_of(root / name) != digest:
-                raise ModelError(f"{root / name} is damaged (its hash differs); fetch it again")
+        check_files(root, text["files"])
         catalog = catalog_of(pq.read_table(root / "items.parquet"), text)
         return cls(
             spec=text["spec"],
@@ -194,6 +180,16 @@ def _neighbours(table: pa.Table) -> Neighbours:
     )
 
 
+def catalog_text(catalog: Catalog) -> dict[str, Any]:
+    """What `catalog_of` needs to know of a catalogue beside its table."""
+    return {
+        "types": list(catalog.types),
+        "sizes": list(catalog.sizes),
+        "profile": list(catalog.profile),
+        "stats_window": catalog.stats.first + len(catalog.stats.values) - 1,
+    }
+
+
 def catalog_of(table: pa.Table, text: dict[str, Any]) -> Catalog:
     rows, width = len(table), len(text["sizes"])
     stats = np.asarray(table.column("stats").combine_chunks().flatten(), dtype=np.float32)
@@ -214,31 +210,10 @@ def catalog_of(table: pa.Table, text: dict[str, Any]) -> Catalog:
 
 def manifest_of(root: Path) -> dict[str, Any]:
     """What model.json says, spec and lineage among it. Raises ModelError."""
-    try:
-        text = json.loads((root / "model.json").read_text())
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"{root} must be a model folder with a readable model.json ({error}); "
-            "name a folder that training wrote, or models:/NAME@champion"
-        ) from None
-    if text.get("format") != FORMAT:
-        raise ModelError(
-            f"{root}: format must be {FORMAT}, got {text.get('format')}; "
-            "use the release that wrote it"
-        )
-    return dict(text)
-
-
-def folder_bytes(folder: Path) -> int:
-    """Of all files in it, at any depth."""
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    advice = "name a folder that training wrote, or models:/NAME@champion"
+    return read_manifest(root / MANIFEST, FORMAT, "model folder", advice)
 
 
 def _npz(path: Path) -> Arrays:
     with np.load(path) as file:
         return {name: file[name] for name in file.files}
-
-
-def digest_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

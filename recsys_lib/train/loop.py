@@ -15,8 +15,9 @@ from typing import Any
 import horovod.tensorflow as hvd
 import pyarrow as pa
 
-from recsys_lib.model.bundle import Bundle, folder_bytes
+from recsys_lib.model.bundle import Bundle
 from recsys_lib.model.catalog import Catalog
+from recsys_lib.model.folder import folder_bytes
 from recsys_lib.model.network import Network, Spec
 from recsys_lib.model.scorer import spec_of
 from recsys_lib.model.tensorflow import tf
@@ -204,11 +205,13 @@ def _validation(
 ) -> Validation | None:
     """None where nothing was kept to look at. A pruned lesson is only watched when its sparsity
     is final."""
-    later = replace(feed, later=True)
-    own = _own(lesson, lesson.windows)
-    if feed.cut == math.inf or not _total(later.count(own)):
+    if feed.cut == math.inf:
         return None
-    mine = min(BATCHES, math.ceil(later.count(own) / size))
+    later, own = replace(feed, later=True), _own(lesson, lesson.windows)
+    count = later.count(own)
+    if not _total(count):
+        return None
+    mine = min(BATCHES, math.ceil(count / size))
     attributes, stats = tf.constant(catalog.attributes), tf.constant(catalog.stats.values)
 
     @tf.function(input_signature=[signature], autograph=False)

@@ -58,7 +58,7 @@ class Chain:
         return last
 
     def folder(self, learned: int) -> Path:
-        base = self.root / (_plain(self.learner.name) if learned > self.first else "first")
+        base = self.root / (plain_name(self.learner.name) if learned > self.first else "first")
         return base / f"{learned:04d}"
 
     def learn(self, learned: int) -> dict[str, Any]:
@@ -109,7 +109,8 @@ def _kept(landed: Landed) -> list[str]:
     ]
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """`name` as a file may be called."""
     return "".join(c if c.isalnum() or c in "+-." else "_" for c in name)
 
 

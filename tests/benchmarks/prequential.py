@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from jobs.shop import catalog_reader
-from recsys_lib.adapters.shards import dataset
+from recsys_lib.adapters.shards import CatalogReader, dataset
 from recsys_lib.evaluate.baselines import PersonalFrequency, Popularity, RecencyFrequency
 from recsys_lib.evaluate.intervals import Replicates, across_windows, replicates
 from recsys_lib.evaluate.window import score_batch
@@ -30,7 +31,7 @@ from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.histories import Scorer
 from recsys_lib.model.requests import requests
 from recsys_lib.model.scorer import ModelScorer
-from tests.benchmarks.learners import Chain
+from tests.benchmarks.learners import Chain, plain_name
 from tests.benchmarks.scorers import Events
 from tests.benchmarks.shops import Landed
 
@@ -47,20 +48,24 @@ class Exam:
 
     def shop(self, plans: bool = True) -> Catalog:
         """Items, their statistics and plans; neighbours."""
-        reader = catalog_reader(self.landed.context, self.window, 0, self._pinned())
-        found = reader()
-        if plans or not reader.planned:
+        found = self._shop
+        if plans or not self._reader.planned:
             return found
-        values = found.stats.values[:, :, : -reader.planned]
+        values = found.stats.values[:, :, : -self._reader.planned]
         return dataclasses.replace(found, stats=dataclasses.replace(found.stats, values=values))
 
     def recent(self, items: int) -> np.ndarray:
-        reader = catalog_reader(self.landed.context, self.window, 0, self._pinned())
         windows = self.landed.context.settings.evaluate.popularity_windows
-        return reader.recent_users(items, windows)
+        return self._reader.recent_users(items, windows)
 
-    def _pinned(self) -> dict[str, int]:
-        return self.landed.before(self.window)
+    @cached_property
+    def _shop(self) -> Catalog:
+        return self._reader()
+
+    @cached_property
+    def _reader(self) -> CatalogReader:
+        pinned = self.landed.before(self.window)
+        return catalog_reader(self.landed.context, self.window, 0, pinned)
 
     def rows(self, window: int | None = None) -> pa.Table:
         """Sequences of the window: who is asked, and what they did."""
@@ -122,19 +127,13 @@ def run(
                     chain.learn(step)
         exam = Exam(landed, window)
         for name in ("baselines", *rivals, *(chain.learner.name for chain in chains)):
-            target = (
-                metrics / f"{window:04d}-{''.join(c if c.isalnum() else '_' for c in name)}.parquet"
-            )
+            target = metrics / f"{window:04d}-{plain_name(name)}.parquet"
             bar.set_description(f"{landed.shop.name} {window}: {name} answers")
             if not target.exists():
                 scorers = _opened(name, exam, chains, rivals)
                 if scorers:
                     _score(exam, scorers, target)
     return metrics
-
-
-def _plain(name: str) -> str:
-    return "".join(c if c.isalnum() else "_" for c in name)
 
 
 def _due(chain: Chain, learned: int) -> list[int]:

@@ -11,7 +11,6 @@ golden.arrow     some histories, and the answers that were given to them
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,8 +21,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recsys_lib.errors import ModelError
-from recsys_lib.model.bundle import Arrays, catalog_of, digest_of, items_table
+from recsys_lib.model.bundle import Arrays, catalog_of, catalog_text, items_table
 from recsys_lib.model.catalog import Catalog
+from recsys_lib.model.folder import check_files, digest_of, read_manifest, whole_folder
 from recsys_lib.model.shipped.encoder import LITERT, SAVED
 from recsys_lib.model.shipped.files import (
     arrays_of,
@@ -82,45 +82,34 @@ class Shipped:
 
     def save(self, folder: str | Path) -> None:
         """Write the folder whole or not at all; an older one of that name is replaced."""
-        target = Path(folder)
-        part = target.with_name(f".{target.name}.part")
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        (part / LITERT).write_bytes(self.encoder)
-        shutil.copytree(self.saved, part / SAVED)
-        write_arrow(part / VECTORS, self._vectors_table())
-        write_arrow(
-            part / TABLES, arrays_table(self.tables, {**self.weights, "typical": self.typical})
-        )
-        write_catalog(items_table(self.catalog), part / CATALOG, exact=self.vectors.scale is None)
-        if self.golden is not None:
-            write_arrow(part / GOLDEN, self.golden.table())
-        files = sorted(f.relative_to(part).as_posix() for f in part.rglob("*") if f.is_file())
-        text = {
-            "format": FORMAT,
-            **{name: getattr(self, name) for name in PLAIN},
-            "targets": list(self.targets),
-            "types": list(self.catalog.types),
-            "sizes": list(self.catalog.sizes),
-            "profile": list(self.catalog.profile),
-            "stats_window": self.catalog.stats.first + len(self.catalog.stats.values) - 1,
-            "files": {name: digest_of(part / name) for name in files},
-        }
-        (part / MANIFEST).write_text(json.dumps(text, indent=1, default=list))
-        if target.exists():
-            shutil.rmtree(target)
-        os.replace(part, target)
+        with whole_folder(Path(folder)) as part:
+            (part / LITERT).write_bytes(self.encoder)
+            shutil.copytree(self.saved, part / SAVED)
+            write_arrow(part / VECTORS, self._vectors_table())
+            weights = {**self.weights, "typical": self.typical}
+            write_arrow(part / TABLES, arrays_table(self.tables, weights))
+            exact = self.vectors.scale is None
+            write_catalog(items_table(self.catalog), part / CATALOG, exact=exact)
+            if self.golden is not None:
+                write_arrow(part / GOLDEN, self.golden.table())
+            files = sorted(f.relative_to(part).as_posix() for f in part.rglob("*") if f.is_file())
+            text = {
+                "format": FORMAT,
+                **{name: getattr(self, name) for name in PLAIN},
+                "targets": list(self.targets),
+                **catalog_text(self.catalog),
+                "files": {name: digest_of(part / name) for name in files},
+            }
+            (part / MANIFEST).write_text(json.dumps(text, indent=1, default=list))
 
     @classmethod
     def load(cls, folder: str | Path) -> Shipped:
         """Read and check a folder. Raises ModelError with what is wrong with it."""
         root = Path(folder)
-        text = _manifest(root)
-        for name, digest in text["files"].items():
-            if not (root / name).is_file():
-                raise ModelError(f"{root} must hold {name}; it is missing: fetch the model again")
-            if digest_of(root / name) != digest:
-                raise ModelError(f"{root / name} is damaged (its hash differs); fetch it again")
+        text = read_manifest(
+            root / MANIFEST, FORMAT, "serving bundle", "name a version that was exported"
+        )
+        check_files(root, text["files"])
         vectors = read_arrow(root / VECTORS)
         found = (vectors.schema.metadata or {}).get(b"vocabulary_version", b"").decode()
         if found != str(text["vocabulary_version"]):
@@ -212,19 +201,3 @@ PLAIN = (
     "search",
 )
 BIASES = ("bias", "copy_bias")
-
-
-def _manifest(root: Path) -> dict[str, Any]:
-    try:
-        text = json.loads((root / MANIFEST).read_text())
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"{root} must be a serving bundle with a readable {MANIFEST} ({error}); "
-            "name a version that was exported"
-        ) from None
-    if text.get("format") != FORMAT:
-        raise ModelError(
-            f"{root}: format must be {FORMAT}, got {text.get('format')}; "
-            "use the release that wrote it"
-        )
-    return dict(text)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from recsys_lib.errors import ModelError
-from recsys_lib.model.shipped.bundle import MANIFEST, Shipped, digest_of
+from recsys_lib.model.folder import digest_of
+from recsys_lib.model.shipped.bundle import MANIFEST, Shipped
 from recsys_lib.model.shipped.golden import Golden
 from recsys_lib.model.shipped.scorer import ShippedScorer, reopened
 from tests.model.shipped.shop import EXACT, SMALL, asked, model_of, shipped, shop_of
