@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,15 @@ def test_every_table_has_grown_with_the_vocabulary(second: Learned) -> None:
         assert len(array) == rows.get(name.split("/")[0], len(array)), name
         slot = bundle.optimizer[f"{name}|m"]
         assert slot.shape == array.shape
+
+
+def test_what_targets_are_worth_is_learned_where_it_is_set(
+    shop: Shop, first: Learned, tmp_path: Path
+) -> None:
+    made = shop.lesson((0, 2), tmp_path / "worth")
+    worth = replace(made, train=made.train.model_copy(update={"value_weight": 1.0, "epochs": 1.0}))
+    assert learn(worth).bundle.arrays["value/bias"].any()
+    assert not first.bundle.arrays["value/bias"].any()
 
 
 def test_an_increment_starts_where_its_parent_ended(shop: Shop, first: Learned) -> None:
