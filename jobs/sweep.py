@@ -31,6 +31,7 @@ from recsys_lib.evaluate.plots import frontier
 from recsys_lib.evaluate.window import score_window
 from recsys_lib.model.bundle import manifest_of
 from recsys_lib.model.folder import folder_bytes
+from recsys_lib.model.quiet import silent
 from recsys_lib.model.shipped.bundle import FOLDER, Shipped
 from recsys_lib.settings import Settings, validate
 from recsys_lib.types import ModelVersion
@@ -41,6 +42,8 @@ K = 20
 
 def sweep(context: Context, version: ModelVersion, widths: list[float]) -> list[Measured]:
     """Every form, measured; tables and pictures are on the version's run."""
+    import recsys_lib.model.tensorflow  # noqa: F401  (first and quietly)
+
     window = version.learned + 1
     if not landed(context, window):
         raise SourceError(
@@ -50,10 +53,9 @@ def sweep(context: Context, version: ModelVersion, widths: list[float]) -> list[
     folder = Path(context.tracking.local_path(version))
     made = _widths(context, version, folder, widths)
     asked = shapes(context.settings.compress, widths, manifest_of(folder)["spec"]["items"])
-    forms = {
-        shape: _exported(context, version, shape, made[shape.share])
-        for shape in tqdm(asked, desc="exporting", unit="form", file=sys.stderr, leave=False)
-    }
+    hidden = not context.settings.run.progress
+    bar = tqdm(asked, desc="exporting", unit="form", file=sys.stderr, leave=False, disable=hidden)
+    forms = {shape: _exported(context, version, shape, made[shape.share]) for shape in bar}
     return _measured(context, window, forms)
 
 
@@ -91,7 +93,8 @@ def _exported(context: Context, version: ModelVersion, shape: Shape, model: Path
 
         bundle, golden = Bundle.load(model), Shipped.load(_serving(context, version)).golden
         folder.mkdir(parents=True, exist_ok=True)
-        export(bundle, folder, shape.settings, golden.histories if golden else None)
+        with silent():
+            export(bundle, folder, shape.settings, golden.histories if golden else None)
     return folder
 
 
