@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from recsys_lib.errors import SettingsError
-from recsys_lib.ingest import fields
+from recsys_lib.ingest import familiar, fields
 from recsys_lib.ingest.axis import Axis, find_axis
 from recsys_lib.ingest.bronze import check_mapping, meaning, texts_of
 from recsys_lib.ingest.reader import FieldReader
@@ -60,18 +60,34 @@ class Landing:
         if self.lake.done(TABLE, app, number):
             return 0
         self._known = fields.known_fields(self.lake)  # another source may have met more of them
+        mine = [field for field in self._known if field.source == self.source]
+        if not (familiar.fits(mine) and self._axis_is_fixed()):
+            return self._land_surveyed(raw, app, number)
+        try:
+            rows = self._bronze(familiar.opened(raw, mine), familiar.strange(mine))
+            self._append(rows, app, number)
+        except familiar.FAILURES as error:
+            if familiar.NEWS not in str(error):
+                raise
+            return self._land_surveyed(raw, app, number)
+        return self.lake.written(TABLE, app=app, version=number)
+
+    def _land_surveyed(self, raw: DataFrame, app: str, number: int) -> int:
+        """After a look at all of the micro-batch, for what nobody has seen before."""
         kept, found = surveyed(raw)
         try:
             self._check(found)
             self._learn_fields(found, kept, app, number)
-            rows = self._bronze(kept, found)
-            stamped = rows.withColumns(
-                {"arrived": F.current_timestamp(), "batch": F.lit(number).cast("bigint")}
-            )
-            wrote = self.lake.append_once(TABLE, stamped, app=app, version=number)
+            change = fields.changed(self._known, self.source, found)
+            records = kept if change is None else open_records(kept)
+            self._append(self._bronze(records, found.strange, change), app, number)
         finally:
             kept.unpersist()
-        return found.rows if wrote else 0
+        return found.rows
+
+    def _append(self, rows: DataFrame, app: str, number: int) -> None:
+        stamp = {"arrived": F.current_timestamp(), "batch": F.lit(number).cast("bigint")}
+        self.lake.append_once(TABLE, rows.withColumns(stamp), app=app, version=number)
 
     def _learn_fields(self, found: Survey, kept: DataFrame, app: str, number: int) -> None:
         limit = self.settings.max_fields
@@ -83,12 +99,13 @@ class Landing:
         self.lake.append_once(fields.TABLE, rows, app=app, version=number)
         self._known = fields.known_fields(self.lake)
 
-    def _bronze(self, kept: DataFrame, found: Survey) -> DataFrame:
-        mapping = self.mapping
-        change = fields.changed(self._known, self.source, found)
-        more = fields.columns(self._known, self.source, _plain(mapping))
+    def _bronze(
+        self, records: DataFrame, strange: frozenset[str], change: Column | None = None
+    ) -> DataFrame:
+        """Of `records` that say whether they are `whole`; `strange` fields may be no text."""
+        more = fields.columns(self._known, self.source, _plain(self.mapping))
         named = kinds_of(self._named())
-        reader = FieldReader([*named.items(), *more.items()], found.strange)
+        reader = FieldReader([*named.items(), *more.items()], strange)
         whole = F.col("whole")
         told = {
             "payload": F.coalesce("payload", F.lit("")),
@@ -101,7 +118,7 @@ class Landing:
             "change": F.lit(None).cast("string") if change is None else change,
         }
         record = F.struct(*(column.alias(name) for name, column in told.items())).alias(RECORD)
-        rows = reader.open(kept if change is None else open_records(kept), record)
+        rows = reader.open(records, record)
         struct = [F.when(F.col(RECORD)["whole"], F.struct(*reader.fields(more))).alias(FIELDS)]
         return self._meant(
             rows.select(RECORD, *reader.fields(named), *(struct if more else [])), bool(more)
@@ -126,10 +143,16 @@ class Landing:
             *([F.col(FIELDS).alias("fields")] if more else []),
         )
 
+    def _has_axis(self) -> bool:
+        return self.mapping.windows.start is not None or self.mapping.time.period is not None
+
+    def _axis_is_fixed(self) -> bool:
+        return self._has_axis() or bool(self.lake.small("axis"))
+
     def _axis(self, rows: DataFrame) -> Axis:
         """The mapping's own, else the one that was fixed when the first records came."""
         mapping = self.mapping
-        if mapping.windows.start is not None or mapping.time.period is not None:
+        if self._has_axis():
             return find_axis(rows, mapping, self.earliest)
         for row in self.lake.small("axis"):
             return Axis.from_json(row["axis"])
