@@ -47,13 +47,14 @@ def check_rows(rows: DataFrame, mapping: Mapping, settings: CleanSettings) -> Da
 def repeated_keys(
     checked: DataFrame, accepted: DataFrame | None, *, broadcast: bool = True
 ) -> DataFrame:
-    """(hash, known): hashes that more than one good row has, or a row of `accepted`.
+    """(hash, known): hashes that more than one row has, or a row of `accepted`.
 
-    `known` lists the accepted keys of that hash: two keys may share one. Silver is not moved:
-    each row is held against the new hashes, which fit into memory where `broadcast` says so.
+    Rows that break a rule count too: whoever is suspected for their sake alone is let go, and
+    nothing but keys has to be read. `known` lists the accepted keys of that hash: two keys may
+    share one. Silver is not moved: each row is held against the new hashes, which fit into memory
+    where `broadcast` says so.
     """
-    good = checked.where(F.col("rule").isNull())
-    keys = good.groupBy("hash").agg(F.count(F.lit(1)).alias("times"))
+    keys = checked.groupBy("hash").agg(F.count(F.lit(1)).alias("times"))
     again = keys.where("times > 1").select("hash", F.lit(None).cast("string").alias("key"))
     if accepted is not None:
         # The condition always holds; with it both uses of `keys` share one shuffle.

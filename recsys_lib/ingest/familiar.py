@@ -8,7 +8,8 @@ are opened one by one. Whoever holds anything that was not there before stops th
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from itertools import chain
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
@@ -20,6 +21,7 @@ from recsys_lib.ingest.records import kind, record_of, values
 
 NEWS = "a record holds what none before it held"
 FAILURES = (PySparkException, Py4JJavaError)
+SAMPLE = 100  # records whose order of fields is looked at
 MOST_FIELDS = 64  # each costs a look at every record, whether it has the field or not
 SPACE = "[ \\t\\r\\n]*+"
 TEXT = r'"[^"\\\x00-\x1f]*+"'
@@ -32,11 +34,25 @@ VALUES = {
 NAME = re.compile(r'[^"\\\x00-\x1f]*')
 
 
-def opened(raw: DataFrame, mine: Collection[Field]) -> DataFrame:
+def in_order(raw: DataFrame, mine: Collection[Field]) -> list[Field] | None:
+    """`mine` as some records of `raw` have them, those that they lack last; None where the records
+    are not alike, so that a survey is quicker."""
+    some = raw.where("problem IS NULL").limit(SAMPLE)
+    keys = some.select(F.json_object_keys("payload").alias("keys"))
+    told = [row["keys"] for row in keys.collect() if row["keys"]]
+    longest = sorted(told, key=len, reverse=True)
+    met = {name: place for place, name in enumerate(dict.fromkeys(chain.from_iterable(longest)))}
+    ordered = sorted(mine, key=lambda field: met.get(field.name, len(met)))
+    alike = some.where(F.col("payload").rlike(shape(ordered))).count()
+    return ordered if 2 * alike >= len(told) else None
+
+
+def opened(raw: DataFrame, mine: Sequence[Field]) -> DataFrame:
     """`raw` (see types.RAW_RECORD) with `whole`, as `records.surveyed` gives it.
 
-    `mine` are the known fields of the source. Reading the rows fails with NEWS if one has a field
-    that is not among them, or of another kind: then a survey has to say what that means.
+    `mine` are the known fields of the source, best in the order in which records have them.
+    Reading the rows fails with NEWS if one has a field that is not among them, or of another kind:
+    then a survey has to say what that means.
     """
     sound = F.col("problem").isNull()
     plain = F.coalesce(sound & F.col("payload").rlike(shape(mine)), F.lit(False))
@@ -60,14 +76,13 @@ def fits(mine: Collection[Field]) -> bool:
     return 0 < len(mine) <= MOST_FIELDS
 
 
-def shape(mine: Collection[Field]) -> str:
-    """Matches flat objects of these fields, each at most once and in the order of `place`; any may
-    be missing or null. What matches means the same to every reader of JSON."""
+def shape(mine: Sequence[Field]) -> str:
+    """Matches flat objects of these fields, each at most once and in this order; any may be missing
+    or null. What matches means the same to every reader of JSON."""
     comma = rf"(?:(?<=\{{){SPACE}|(?<!\{{){SPACE},{SPACE})"
-    ordered = sorted(mine, key=lambda field: field.place)
     fields = [
         f'(?:{comma}"{re.escape(f.name)}"{SPACE}:{SPACE}(?:{VALUES[f.kind]}|null))?'
-        for f in ordered
+        for f in mine
         if f.kind in VALUES and NAME.fullmatch(f.name)
     ]
     return rf"\A{SPACE}\{{{''.join(fields)}{SPACE}\}}{SPACE}\z"

@@ -47,6 +47,7 @@ class Landing:
         self.lake, self.source, self.mapping = lake, source, mapping
         self.settings, self.earliest = settings, clean.earliest
         self._known = fields.known_fields(lake)
+        self._order: tuple[frozenset[fields.Field], list[fields.Field] | None] | None = None
         self._tree: tuple[frozenset[str], Tree] | None = None
         self._empty = lake.spark.createDataFrame([], f"{RECORD} int")
         self._check_sql()
@@ -60,8 +61,8 @@ class Landing:
         if self.lake.done(TABLE, app, number):
             return 0
         self._known = fields.known_fields(self.lake)  # another source may have met more of them
-        mine = [field for field in self._known if field.source == self.source]
-        if not (familiar.fits(mine) and self._axis_is_fixed()):
+        mine = self._ordered(raw)
+        if mine is None:
             return self._land_surveyed(raw, app, number)
         try:
             rows = self._bronze(familiar.opened(raw, mine), familiar.strange(mine))
@@ -71,6 +72,15 @@ class Landing:
                 raise
             return self._land_surveyed(raw, app, number)
         return self.lake.written(TABLE, app=app, version=number)
+
+    def _ordered(self, raw: DataFrame) -> list[fields.Field] | None:
+        """The known fields of the source, where its records are alike; else None."""
+        mine = frozenset(field for field in self._known if field.source == self.source)
+        if not (familiar.fits(mine) and self._axis_is_fixed()):
+            return None
+        if self._order is None or self._order[0] != mine:
+            self._order = mine, familiar.in_order(raw, mine)
+        return self._order[1]
 
     def _land_surveyed(self, raw: DataFrame, app: str, number: int) -> int:
         """After a look at all of the micro-batch, for what nobody has seen before."""

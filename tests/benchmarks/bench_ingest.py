@@ -33,7 +33,7 @@ FILES = 4  # of a part of the log, so that both cores have two
 RIVALS = ("copy", "landing")
 # As README says it for a busy source: what runs for minutes is worth the optimising compiler. The
 # bare copy has it too.
-LONG_RUN = "spark.conf={spark.driver.extraJavaOptions: '-XX:+UseParallelGC -XX:-DontCompileHugeMethods'}"
+LONG_RUN = "spark.conf={spark.driver.extraJavaOptions: '-XX:+UseParallelGC'}"
 # The worst of all sources is what is reported.
 WORST: dict[str, Callable[..., float]] = {
     "landing_vs_bare_copy": min,
