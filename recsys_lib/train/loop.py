@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,10 @@ from recsys_lib.train.masks import by_layer, check_equal_on_all_ranks, check_mas
 from recsys_lib.train.optimizers import load_slots, optimizer, save_slots
 from recsys_lib.train.steps import Signature, prefetched, schedule, step_function, teacher
 from recsys_lib.train.validation import BATCHES, Validation
+from recsys_lib.types import Exemplars
 
+Shares = Callable[..., Iterator[pa.RecordBatch]]
+"""Rows by rank, ranks and epoch."""
 LOOKS = 20
 """At the validation examples, in a lesson that is learned to its end."""
 
@@ -76,8 +80,8 @@ def learn_increment(lesson: Lesson) -> dict[str, Any]:
 
     size = max(1, lesson.train.batch_size // hvd.size())
     share = lesson.train.rehearsal / (1 + lesson.train.rehearsal) if lesson.rehearse else 0.0
-    old = _own_or_all(lesson, lesson.rehearse, feed) if lesson.rehearse else None
-    new = _own_or_all(lesson, lesson.windows, feed)
+    old = _own_or_all(_rehearsed(lesson, examples), feed) if lesson.rehearse else None
+    new = _own_or_all(partial(lesson.rows.batches, lesson.windows), feed)
     batches, signature = prefetched(feed.batches(new, old, size, share))
     master = teacher(lesson, catalog, parent)
     step_fn = step_function(network, built, catalog, lesson, signature, master)
@@ -172,12 +176,23 @@ def _own(lesson: Lesson, windows: tuple[int, int]) -> Reader:
     return own
 
 
-def _own_or_all(lesson: Lesson, windows: tuple[int, int], feed: Feed) -> Reader:
+def _rehearsed(lesson: Lesson, examples: int) -> Shares:
+    """As many old rows as are mixed into a pass over the new ones, within the budget."""
+    assert lesson.rehearse is not None
+    train = lesson.train
+    wanted = min(train.rehearsal_rows, math.ceil(examples * train.rehearsal))
+    choice = Exemplars(max(1, wanted // hvd.size()), train.rehearsal_fading)
+    return partial(lesson.rows.exemplars, lesson.rehearse, choice=choice)
+
+
+def _own_or_all(shares: Shares, feed: Feed) -> Reader:
     """This rank's share; all rows where the share holds no example (very small increments)."""
-    own = _own(lesson, windows)
+
+    def own(epoch: int) -> Iterator[pa.RecordBatch]:
+        return shares(rank=hvd.rank(), ranks=hvd.size(), epoch=epoch)
 
     def every(epoch: int) -> Iterator[pa.RecordBatch]:
-        return lesson.rows.batches(windows, 0, 1, epoch)
+        return shares(rank=0, ranks=1, epoch=epoch)
 
     has_some = any(len(feed.examples(batch)[0]) for batch in own(0))
     return own if has_some else every
