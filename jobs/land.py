@@ -81,7 +81,10 @@ def _jdbc(context: Context, table: str) -> Feed:
 
 def _events(context: Context, source: str) -> Land:
     settings = context.settings
-    landing = Landing(context.lake, source, context.mapping, settings.ingest, settings.clean)
+    again = source in ("kafka", "files")  # an API and a database are spared a second question
+    landing = Landing(
+        context.lake, source, context.mapping, settings.ingest, settings.clean, again=again
+    )
     return landing.land
 
 

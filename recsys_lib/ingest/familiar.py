@@ -7,6 +7,7 @@ are opened one by one. Whoever holds anything that was not there before stops th
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Sequence
 from itertools import chain
@@ -21,7 +22,7 @@ from recsys_lib.ingest.records import kind, record_of, values
 
 NEWS = "a record holds what none before it held"
 FAILURES = (PySparkException, Py4JJavaError)
-SAMPLE = 100  # records whose order of fields is looked at
+SAMPLE, SHORT = 100, 10_000  # records whose order of fields is looked at, and their length
 MOST_FIELDS = 64  # each costs a look at every record, whether it has the field or not
 SPACE = "[ \\t\\r\\n]*+"
 TEXT = r'"[^"\\\x00-\x1f]*+"'
@@ -37,14 +38,14 @@ NAME = re.compile(r'[^"\\\x00-\x1f]*')
 def in_order(raw: DataFrame, mine: Collection[Field]) -> list[Field] | None:
     """`mine` as some records of `raw` have them, those that they lack last; None where the records
     are not alike, so that a survey is quicker."""
-    some = raw.where("problem IS NULL").limit(SAMPLE)
-    keys = some.select(F.json_object_keys("payload").alias("keys"))
-    told = [row["keys"] for row in keys.collect() if row["keys"]]
-    longest = sorted(told, key=len, reverse=True)
+    short = raw.where("problem IS NULL").where(F.length("payload") < SHORT)
+    some = [row["payload"] for row in short.select("payload").limit(SAMPLE).collect()]
+    longest = sorted(map(_names, some), key=len, reverse=True)
     met = {name: place for place, name in enumerate(dict.fromkeys(chain.from_iterable(longest)))}
     ordered = sorted(mine, key=lambda field: met.get(field.name, len(met)))
-    alike = some.where(F.col("payload").rlike(shape(ordered))).count()
-    return ordered if 2 * alike >= len(told) else None
+    known = re.compile(shape(ordered))
+    alike = sum(known.search(payload) is not None for payload in some)
+    return ordered if 2 * alike >= len(some) else None
 
 
 def opened(raw: DataFrame, mine: Sequence[Field]) -> DataFrame:
@@ -85,7 +86,15 @@ def shape(mine: Sequence[Field]) -> str:
         for f in mine
         if f.kind in VALUES and NAME.fullmatch(f.name)
     ]
-    return rf"\A{SPACE}\{{{''.join(fields)}{SPACE}\}}{SPACE}\z"
+    return rf"\A{SPACE}\{{{''.join(fields)}{SPACE}\}}{SPACE}(?![\s\S])"
+
+
+def _names(payload: str) -> list[str]:
+    try:
+        found = json.loads(payload)
+    except (ValueError, RecursionError):
+        return []
+    return list(found) if isinstance(found, dict) else []
 
 
 def _new(record: Column, mine: Collection[Field]) -> Column:

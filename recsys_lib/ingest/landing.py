@@ -43,9 +43,12 @@ class Landing:
         mapping: Mapping,
         settings: IngestSettings,
         clean: CleanSettings,
+        *,
+        again: bool = True,
     ) -> None:
+        """`again`: whether the source may be asked for a micro-batch more than once."""
         self.lake, self.source, self.mapping = lake, source, mapping
-        self.settings, self.earliest = settings, clean.earliest
+        self.settings, self.earliest, self.again = settings, clean.earliest, again
         self._known = fields.known_fields(lake)
         self._order: tuple[frozenset[fields.Field], list[fields.Field] | None] | None = None
         self._tree: tuple[frozenset[str], Tree] | None = None
@@ -76,7 +79,7 @@ class Landing:
     def _ordered(self, raw: DataFrame) -> list[fields.Field] | None:
         """The known fields of the source, where its records are alike; else None."""
         mine = frozenset(field for field in self._known if field.source == self.source)
-        if not (familiar.fits(mine) and self._axis_is_fixed()):
+        if not (self.again and familiar.fits(mine) and self._axis_is_fixed()):
             return None
         if self._order is None or self._order[0] != mine:
             self._order = mine, familiar.in_order(raw, mine)

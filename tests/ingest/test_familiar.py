@@ -17,7 +17,7 @@ from tests.ingest.test_landing import event, keys, land, landing
 
 FIELDS = [Field("shop", "who", "text", 0), Field("shop", "n", "number", 1),
           Field("shop", "ok", "boolean", 2)]  # fmt: skip
-SHAPE = re.compile(familiar.shape(FIELDS).replace(r"\z", r"\Z"))
+SHAPE = re.compile(familiar.shape(FIELDS))
 TOKENS = ["{", "}", ",", ":", " ", "null", "true", "1", "01", "-2.5", "1e5", "NaN", "[]", "\\", '"',
           '"who"', '"n"', '"ok"', '"x"', '"who":"u"', '"n":1', '"ok":true']  # fmt: skip
 
@@ -59,6 +59,8 @@ ODD: list[Any] = [
     None,
     "[]",
     "{}",
+    '{"who": "u"}\u2028',
+    '{"a":' * 1500 + "1" + "}" * 1500,
 ]
 NEWS: list[Any] = [
     event(coupon="x"),
