@@ -81,10 +81,7 @@ def _jdbc(context: Context, table: str) -> Feed:
 
 def _events(context: Context, source: str) -> Land:
     settings = context.settings
-    again = source in ("kafka", "files")  # an API and a database are spared a second question
-    landing = Landing(
-        context.lake, source, context.mapping, settings.ingest, settings.clean, again=again
-    )
+    landing = Landing(context.lake, source, context.mapping, settings.ingest, settings.clean)
     return landing.land
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_lib.errors import SettingsError
-from recsys_lib.ingest import familiar, fields
+from recsys_lib.ingest import fields
 from recsys_lib.ingest.axis import Axis, find_axis
 from recsys_lib.ingest.bronze import check_mapping, meaning, texts_of
 from recsys_lib.ingest.reader import FieldReader
@@ -43,14 +43,10 @@ class Landing:
         mapping: Mapping,
         settings: IngestSettings,
         clean: CleanSettings,
-        *,
-        again: bool = True,
     ) -> None:
-        """`again`: whether the source may be asked for a micro-batch more than once."""
         self.lake, self.source, self.mapping = lake, source, mapping
-        self.settings, self.earliest, self.again = settings, clean.earliest, again
+        self.settings, self.earliest = settings, clean.earliest
         self._known = fields.known_fields(lake)
-        self._order: tuple[frozenset[fields.Field], list[fields.Field] | None] | None = None
         self._tree: tuple[frozenset[str], Tree] | None = None
         self._empty = lake.spark.createDataFrame([], f"{RECORD} int")
         self._check_sql()
@@ -64,43 +60,18 @@ class Landing:
         if self.lake.done(TABLE, app, number):
             return 0
         self._known = fields.known_fields(self.lake)  # another source may have met more of them
-        mine = self._ordered(raw)
-        if mine is None:
-            return self._land_surveyed(raw, app, number)
-        try:
-            rows = self._bronze(familiar.opened(raw, mine), familiar.strange(mine))
-            self._append(rows, app, number)
-        except familiar.FAILURES as error:
-            if familiar.NEWS not in str(error):
-                raise
-            return self._land_surveyed(raw, app, number)
-        return self.lake.written(TABLE, app=app, version=number)
-
-    def _ordered(self, raw: DataFrame) -> list[fields.Field] | None:
-        """The known fields of the source, where its records are alike; else None."""
-        mine = frozenset(field for field in self._known if field.source == self.source)
-        if not (self.again and familiar.fits(mine) and self._axis_is_fixed()):
-            return None
-        if self._order is None or self._order[0] != mine:
-            self._order = mine, familiar.in_order(raw, mine)
-        return self._order[1]
-
-    def _land_surveyed(self, raw: DataFrame, app: str, number: int) -> int:
-        """After a look at all of the micro-batch, for what nobody has seen before."""
         kept, found = surveyed(raw)
         try:
             self._check(found)
             self._learn_fields(found, kept, app, number)
-            change = fields.changed(self._known, self.source, found)
-            records = kept if change is None else open_records(kept)
-            self._append(self._bronze(records, found.strange, change), app, number)
+            rows = self._bronze(kept, found)
+            stamped = rows.withColumns(
+                {"arrived": F.current_timestamp(), "batch": F.lit(number).cast("bigint")}
+            )
+            wrote = self.lake.append_once(TABLE, stamped, app=app, version=number)
         finally:
             kept.unpersist()
-        return found.rows
-
-    def _append(self, rows: DataFrame, app: str, number: int) -> None:
-        stamp = {"arrived": F.current_timestamp(), "batch": F.lit(number).cast("bigint")}
-        self.lake.append_once(TABLE, rows.withColumns(stamp), app=app, version=number)
+        return found.rows if wrote else 0
 
     def _learn_fields(self, found: Survey, kept: DataFrame, app: str, number: int) -> None:
         limit = self.settings.max_fields
@@ -112,13 +83,12 @@ class Landing:
         self.lake.append_once(fields.TABLE, rows, app=app, version=number)
         self._known = fields.known_fields(self.lake)
 
-    def _bronze(
-        self, records: DataFrame, strange: frozenset[str], change: Column | None = None
-    ) -> DataFrame:
-        """Of `records` that say whether they are `whole`; `strange` fields may be no text."""
-        more = fields.columns(self._known, self.source, _plain(self.mapping))
+    def _bronze(self, kept: DataFrame, found: Survey) -> DataFrame:
+        mapping = self.mapping
+        change = fields.changed(self._known, self.source, found)
+        more = fields.columns(self._known, self.source, _plain(mapping))
         named = kinds_of(self._named())
-        reader = FieldReader([*named.items(), *more.items()], strange)
+        reader = FieldReader([*named.items(), *more.items()], found.strange)
         whole = F.col("whole")
         told = {
             "payload": F.coalesce("payload", F.lit("")),
@@ -131,7 +101,7 @@ class Landing:
             "change": F.lit(None).cast("string") if change is None else change,
         }
         record = F.struct(*(column.alias(name) for name, column in told.items())).alias(RECORD)
-        rows = reader.open(records, record)
+        rows = reader.open(kept if change is None else open_records(kept), record)
         struct = [F.when(F.col(RECORD)["whole"], F.struct(*reader.fields(more))).alias(FIELDS)]
         return self._meant(
             rows.select(RECORD, *reader.fields(named), *(struct if more else [])), bool(more)
@@ -156,16 +126,10 @@ class Landing:
             *([F.col(FIELDS).alias("fields")] if more else []),
         )
 
-    def _has_axis(self) -> bool:
-        return self.mapping.windows.start is not None or self.mapping.time.period is not None
-
-    def _axis_is_fixed(self) -> bool:
-        return self._has_axis() or bool(self.lake.small("axis"))
-
     def _axis(self, rows: DataFrame) -> Axis:
         """The mapping's own, else the one that was fixed when the first records came."""
         mapping = self.mapping
-        if self._has_axis():
+        if mapping.windows.start is not None or mapping.time.period is not None:
             return find_axis(rows, mapping, self.earliest)
         for row in self.lake.small("axis"):
             return Axis.from_json(row["axis"])
