@@ -14,6 +14,7 @@ WEEKS ?= 4
 OUT ?= build/demo
 PORT ?= 5000
 TESTS ?= tests
+WORKERS ?= 2
 SECONDS ?= 600
 ARGS ?=
 
@@ -119,8 +120,8 @@ demo: setup ## WEEKS=4 weeks of a real shop: land, clean, learn, judge, recommen
 reproduce: setup ## train VERSION=n of OUT=build/demo again from its pinned data, and compare
 	@spark-submit jobs/reproduce.py --config conf/local.yaml --out $(OUT) --version $(VERSION) $(ARGS)
 
-test: setup ## all tests, or those of TESTS=tests/clean
-	@$(PY) -m pytest $(TESTS) $(ARGS)
+test: setup ## all tests, or those of TESTS=tests/clean; in WORKERS=2 processes
+	@$(PY) -m pytest $(TESTS) -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 fuzz: setup ## hostile input for SECONDS=600 at parser, landing and collector; SEED=n repeats a round
 	@$(PY) -m tests.fuzz --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
