@@ -128,10 +128,10 @@ fuzz: setup ## hostile input for SECONDS=600 at parser, landing and collector; S
 bench-collector: setup ## events a second into the collector on one core, and how long each waits
 	@$(PY) -m tests.benchmarks.collector $(ARGS)
 
-test-cluster: setup ## tests on real HDFS, Kafka and MariaDB, which it starts and stops; no Docker
+test-cluster: setup ## tests on real HDFS, YARN, Spark, Kafka, MariaDB, started and stopped; no Docker
 	@$(PY) -m pytest tests/cluster -m cluster $(ARGS)
 
-cluster-up: setup ## start HDFS, Kafka and MariaDB on free ports, and say where they are
+cluster-up: setup ## start HDFS, YARN, Spark, Kafka, MariaDB, MLflow on free ports, and say where they are
 	@$(PY) -m tests.cluster up
 
 cluster-down: ## end them and remove their data
