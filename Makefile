@@ -39,7 +39,7 @@ HOROVOD_DONE := $(DONE)/horovod-$(call hash,echo $(DEVICE); grep -E '^(tensorflo
 SPARK_DONE := $(DONE)/spark-$(call hash,grep -E '^(pyspark|delta_spark)' constraints.txt)
 CONNECTORS_DONE := $(DONE)/connectors-$(call hash,echo $(SPARK_DONE); cat conf/connectors/pom.xml)
 
-.PHONY: help setup tools demo reproduce test test-cluster fuzz bench-collector bench-compress bench-ingest bench-quality bench-increment cluster-up cluster-down check format report ui clean distclean
+.PHONY: help setup tools demo reproduce package test test-cluster fuzz bench-collector bench-compress bench-ingest bench-quality bench-increment bench-ranks cluster-up cluster-down check format report ui clean distclean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -137,6 +137,15 @@ cluster-up: setup ## start HDFS, YARN, Spark, Kafka, MariaDB, MLflow on free por
 cluster-down: ## end them and remove their data
 	@$(PY) -m tests.cluster down
 
+package: setup ## dist/: the wheel, also as .zip for --py-files, and environment.tar.gz for --archives
+	@mkdir -p dist $(LOGS)
+	rm -f dist/alluvium-*.whl
+	$(PY) -m pip wheel --disable-pip-version-check -q --no-deps --no-build-isolation -w dist . >$(LOGS)/wheel.log 2>&1 || {
+	  tail -n 3 $(LOGS)/wheel.log >&2; echo "error: the wheel could not be built; see $(LOGS)/wheel.log" >&2; exit 1; }
+	cp dist/alluvium-*.whl dist/alluvium.zip  # the name by which Spark puts it on Python's path
+	ls dist/alluvium-*.whl dist/alluvium.zip
+	$(PY) -m recsys_lib.adapters.package dist/environment.tar.gz
+
 check: setup ## style, types, and the arrows between rooms
 	@echo "ruff"; ruff check --quiet .; ruff format --check --quiet . || { echo "make format puts this right" >&2; ruff format --check .; }
 	echo "mypy"; mypy --no-error-summary
@@ -158,6 +167,9 @@ bench-increment: setup ## strategies of incremental learning beside a full retra
 
 bench-compress: setup ## what is shipped against the dense model: time, size, quality; SHORT=1 for a small one
 	@nice -n 5 $(PY) -m tests.benchmarks.bench_compress $(if $(SHORT),--short) $(ARGS)
+
+bench-ranks: setup ## examples a second of two ranks against one, bytes, a lost rank; SHORT=1 for a small one
+	@nice -n 5 $(PY) -m tests.benchmarks.bench_ranks $(if $(SHORT),--short) $(ARGS)
 
 report: ## where the demo's results are
 	@ls -1 $(OUT)/*.md $(OUT)/*.html $(OUT)/*.json $(OUT)/*.png $(OUT)/*.log 2>/dev/null || echo "nothing in $(OUT) yet; make demo first"

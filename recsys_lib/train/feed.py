@@ -27,7 +27,9 @@ Reader = Callable[[int], Iterator[pa.RecordBatch]]
 class Feed:
     """Makes batches. Everything random comes from `seed`, the rank and the epoch.
 
-    Only decisions before `cut` on the window axis count; with `later`, only those from it on.
+    What is drawn for a whole batch comes from `common`, so that all ranks look up the same rows of
+    the tables. Only decisions before `cut` on the window axis count; with `later`, only those from
+    it on.
     """
 
     catalog: Catalog
@@ -36,6 +38,7 @@ class Feed:
     model: ModelSettings
     train: TrainSettings
     seed: int
+    common: int = 0
     cut: float = math.inf
     later: bool = False
 
@@ -43,15 +46,25 @@ class Feed:
         """Examples in one epoch of this rank's share."""
         return sum(len(self.examples(batch)[0]) for batch in reader(0))
 
-    def batches(self, new: Reader, old: Reader | None, size: int, share: float) -> Iterator[Batch]:
-        """Batches of exactly `size` examples without end, `share` of each rehearsed from `old`."""
+    def batches(
+        self, new: Reader, old: Reader | None, size: int, share: float, start: int = 0
+    ) -> Iterator[Batch]:
+        """Batches of exactly `size` examples without end, `share` of each rehearsed from `old`.
+        The first `start` of them are passed over: read, but not made."""
         rehearsed = min(size - 1, round(size * share)) if old is not None else 0
         fresh = self._stream(new, size - rehearsed)
         earlier = self._stream(old, rehearsed) if old is not None and rehearsed else None
-        random = np.random.default_rng(self.seed)
-        for part in fresh:
+        for number, part in enumerate(fresh):
             parts = [part] if earlier is None else [part, next(earlier)]
-            yield self._batch(*_joined(parts), random, size - rehearsed)
+            if number < start:
+                continue
+            # By its number, so that it is the same batch however often the lesson was begun.
+            own, shared = (np.random.default_rng([seed, number]) for seed in self._seeds)
+            yield self._batch(*_joined(parts), own, size - rehearsed, shared)
+
+    @property
+    def _seeds(self) -> tuple[int, int]:
+        return self.seed, self.common
 
     def _stream(self, reader: Reader, size: int) -> Iterator[tuple[Histories, Targets]]:
         held: list[tuple[Histories, Targets]] = []
@@ -92,6 +105,7 @@ class Feed:
         targets: Targets,
         random: np.random.Generator,
         new: int | None = None,
+        common: np.random.Generator | None = None,
     ) -> Batch:
         """`new` of the examples, which come first, are new ones; None: all."""
         new = len(histories) if new is None else new
@@ -103,7 +117,7 @@ class Feed:
         order = _shuffle(targets, random)
         padded = pad_right(targets.items[order], targets.offsets, width, 0)
         weight = pad_right(self._weights(targets)[order], targets.offsets, width, 0.0)
-        negatives, log_q = self._negatives(random)
+        negatives, log_q = self._negatives(common or random)
         items = {
             "recent_items": x["recent_items"],
             "copy_items": x["copy_items"],

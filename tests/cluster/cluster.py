@@ -107,6 +107,11 @@ class Cluster:
         """HADOOP_CONF_DIR for what is submitted to YARN."""
         return yarn.client_conf(self._run)
 
+    @property
+    def containers(self) -> Path:
+        """Folder of the NodeManagers, with what YARN's containers have said."""
+        return self._run
+
     def applications(self) -> list[dict[str, Any]]:
         """YARN's, youngest first."""
         return yarn.applications(self._known_ports())

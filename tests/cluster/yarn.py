@@ -52,7 +52,9 @@ def services(folder: Path, jars: Path, ports: Mapping[str, int], datanodes: int)
             files = ("core-site", "hdfs-site", "yarn-site", "capacity-scheduler")
             hdfs.write(node / "conf", {**sites, **mine}, files)
 
-        return Service(name, home, command, healthy, prepare)
+        # Containers are started by the Java that their environment names.
+        env = {"JAVA_HOME": str(Path(command[0]).resolve().parents[1])}
+        return Service(name, home, command, healthy, prepare, env)
 
     def manager() -> bool:
         return bool(_ask(ports["yarn.http"], "cluster/info")["clusterInfo"]["state"] == "STARTED")
