@@ -244,7 +244,14 @@ class TrainSettings(Section):
     max_targets: int = Field(64, ge=1, description="targets of one example that are learned")
     type_weights: dict[str, float] = Field({}, description="of targets by event type; else 1")
     rehearsal: float = Field(1.0, ge=0, description="old examples mixed in, per new example")
+    rehearsal_rows: int = Field(30_000, ge=1, description="old rows of a pass, at most")
+    rehearsal_fading: float = Field(
+        0.97, gt=0, le=1, description="how much less often a window is rehearsed that is one older"
+    )
     distillation: float = Field(0.5, ge=0, description="weight of the parent's word, at most")
+    crop: float = Field(0.0, ge=0, le=1, description="share of histories that lose older events")
+    mask: float = Field(0.0, ge=0, lt=1, description="share of past events that are hidden")
+    reorder: float = Field(0.0, ge=0, le=1, description="share of histories with a part shuffled")
     validation_windows: float = Field(
         0.0, ge=0, description="at a lesson's end, kept to stop in time; 0: all is learned"
     )

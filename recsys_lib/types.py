@@ -60,6 +60,16 @@ class Increment:
 
 
 @dataclass(frozen=True)
+class Exemplars:
+    """Which old rows are rehearsed: at most `rows`, spread over some `strata` windows, of which one
+    that is a window older is drawn `fading` times as often."""
+
+    rows: int
+    fading: float
+    strata: int = 16
+
+
+@dataclass(frozen=True)
 class Manifest:
     """A log cut into landing files: raw rows by window, and rows whose window is not known.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ from recsys_lib.errors import LakeError
 from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.neighbours import Neighbours, merged
 from recsys_lib.model.stats import ItemStats, item_stats
-from recsys_lib.types import FOLDS, Increment
+from recsys_lib.types import FOLDS, Exemplars, Increment
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,34 @@ class SequenceRows:
             for batch in file.to_batches(batch_size=self.batch_rows):
                 number += 1
                 if len(batch) and (whole or number % ranks == rank):
+                    yield batch.take(pa.array(random.permutation(len(batch))))
+
+    def exemplars(
+        self, windows: tuple[int, int], rank: int, ranks: int, epoch: int, choice: Exemplars
+    ) -> Iterator[pa.RecordBatch]:
+        """At most `choice.rows` of this rank's old rows, other ones in every epoch.
+
+        Stratified: they come from several windows, recent ones more often, and no user gives more
+        than one. Only the files that are drawn are read, however long the history.
+        """
+        files = _files(self.path, self.version, windows, self.without)
+        files = files[rank::ranks] if len(files) >= ranks else files
+        random = np.random.default_rng([self.seed, epoch, rank])
+        # Keys that draw without replacement by weight (Efraimidis and Spirakis 2006).
+        age = np.array([windows[1] - _window(file.path) for file in files])
+        keys = random.exponential(size=len(files)) / choice.fading ** np.minimum(age, 1000)
+        quota = -(-choice.rows // min(choice.strata, len(files)))
+        users: pa.Array = pa.array([], pa.string())
+        for place in np.argsort(keys):
+            left = min(quota, choice.rows - len(users))
+            for batch in files[place].to_batches(batch_size=self.batch_rows):
+                if left <= 0:
+                    break
+                new = pc.invert(pc.is_in(batch.column("user"), users))
+                batch = batch.filter(new).slice(0, left)
+                left -= len(batch)
+                if len(batch):
+                    users = pa.concat_arrays([users, batch.column("user").cast(pa.string())])
                     yield batch.take(pa.array(random.permutation(len(batch))))
 
 
@@ -213,6 +242,12 @@ def _files(
         )
     # Spark names files part-NNNNN-<random>: the number is the same in every run, the rest is not.
     return sorted(files, key=lambda file: (file.path.rsplit("/", 1)[0], _part(file.path)))
+
+
+def _window(path: str) -> int:
+    """Of a file of the partitioned table."""
+    found = re.search(r"(?:^|/)window=(-?\d+)/", path)
+    return int(found.group(1)) if found else 0
 
 
 def _part(path: str) -> str:

@@ -29,8 +29,8 @@ RUNTIME = {
     # Otherwise each exactly-once commit replays the whole log to look for its own transaction.
     "spark.databricks.delta.setTransactionsInCrc.writeOnCommit": "true",
     "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
-    # Every MERGE source here is a pinned table read, so copying it first buys nothing.
-    "spark.databricks.delta.merge.materializeSource": "none",
+    # A MERGE reads its source twice: to find the files it touches, and to write them.
+    "spark.databricks.delta.merge.materializeSource": "all",
     "spark.sql.parquet.compression.codec": "zstd",
     "spark.sql.sources.partitionOverwriteMode": "static",
 }

@@ -25,12 +25,17 @@ def fold() -> Column:
     return F.pmod(F.xxhash64("user"), F.lit(FOLDS)).cast("int")
 
 
-def pairs(events: DataFrame, vocabulary: DataFrame, distance: int) -> DataFrame:
-    """(item, fold, other, weight): every near pair of these silver events, both ways, unsummed."""
-    coded = events.join(lookup(vocabulary, "item", "item", "index"), "item")
+def coded(events: DataFrame, vocabulary: DataFrame) -> DataFrame:
+    """These silver events by the index of their item, with the fold of their user."""
+    known = events.join(lookup(vocabulary, "item", "item", "index"), "item")
+    return known.withColumn("fold", fold())
+
+
+def pairs(coded: DataFrame, distance: int) -> DataFrame:
+    """(item, fold, other, weight): every near pair of these events, both ways, unsummed."""
     order = Window.partitionBy("user").orderBy("time", "window", "order", F.xxhash64("key"))
     ahead = [F.lead("index", k + 1).over(order).alias(f"after_{k}") for k in range(distance)]
-    told = coded.select(fold().alias("fold"), F.col("index").alias("item"), *ahead)
+    told = coded.select("fold", F.col("index").alias("item"), *ahead)
     near = [
         F.struct(
             F.col(one).alias("item"),
@@ -46,47 +51,44 @@ def pairs(events: DataFrame, vocabulary: DataFrame, distance: int) -> DataFrame:
 
 
 def neighbours_after(
-    before: DataFrame | None, fresh: DataFrame, window: int, settings: FeatureSettings
+    before: DataFrame | None, coded: DataFrame, window: int, settings: FeatureSettings
 ) -> DataFrame:
-    """SCHEMA: the new state of every (item, fold) of `fresh` (see `pairs`), to be merged.
+    """SCHEMA: the new state of every (item, fold) of these events (see `coded`), to be merged.
 
     Older weights count `neighbour_decay` less per window; only the heaviest `neighbours_kept` of
     an item are kept, as a sketch of bounded size (Metwally et al. 2005 keep heavy hitters so).
     """
-    every, aged = fresh.withColumn("fresh", F.col("weight")), None
+    every = pairs(coded, settings.neighbour_distance).withColumn("mass", F.col("weight"))
     if before is not None:
-        aged = _aged(before, fresh, window, settings.neighbour_decay)
-        every = every.unionByName(
-            aged.select("item", "fold", "age", F.inline("near").alias("weight", "other")).select(
-                "item",
-                "fold",
-                "other",
-                (F.col("weight") * F.col("age")).alias("weight"),
-                F.lit(0.0).alias("fresh"),
-            )
-        )
+        every = every.unionByName(_aged(before, coded, window, settings.neighbour_decay))
     # One shuffle by item serves all that follows, in parts small enough not to spill.
     by_item = every.repartition(PARTS, "item").groupBy("item", "fold", "other")
-    summed = by_item.agg(F.sum("weight").alias("weight"), F.sum("fresh").alias("fresh"))
+    summed = by_item.agg(F.sum("weight").alias("weight"), F.sum("mass").alias("mass"))
     # Heaviest first, ties to the smaller item, whatever the order of the rows.
     one = F.struct((-F.col("weight")).alias("less"), F.col("other").alias("item"))
     rows = summed.groupBy("item", "fold").agg(
-        F.array_sort(F.collect_list(one)).alias("all"), F.sum("fresh").alias("mass")
+        F.array_sort(F.collect_list(one)).alias("all"), F.sum("mass").alias("mass")
     )
-    mass = F.col("mass")
-    if aged is not None:
-        old = aged.select("item", "fold", (F.col("mass") * F.col("age")).alias("old"))
-        rows, mass = rows.join(old, ["item", "fold"], "left"), mass + F.coalesce("old", F.lit(0.0))
     kept = F.transform(
         F.slice("all", 1, settings.neighbours_kept),
         lambda it: F.struct((-it["less"]).alias("weight"), it["item"].alias("item")),
     )
     at = F.lit(window).cast("int").alias("window")
-    return rows.select("item", "fold", kept.alias("near"), mass.alias("mass"), at)
+    return rows.select("item", "fold", kept.alias("near"), "mass", at)
 
 
-def _aged(before: DataFrame, fresh: DataFrame, window: int, decay: float) -> DataFrame:
-    """The rows of the state that `fresh` touches, and what their weights count now: `age`."""
-    keys = fresh.select("item", "fold").distinct()
+def _aged(before: DataFrame, coded: DataFrame, window: int, decay: float) -> DataFrame:
+    """What the state knew of the items of these events, by pair, as it counts now.
+
+    The mass of an item stands at the first of its pairs, so that nothing is read or joined twice.
+    """
+    keys = coded.select(F.col("index").alias("item"), "fold").distinct()
     touched = before.join(keys, ["item", "fold"], "left_semi")
-    return touched.withColumn("age", F.pow(F.lit(decay), F.lit(window) - F.col("window")))
+    age = F.pow(F.lit(decay), F.lit(window) - F.col("window"))
+
+    def pair(near: Column, place: Column) -> Column:
+        mass = F.when(place == 0, F.col("mass") * age).otherwise(0.0)
+        return F.struct(near["item"].alias("other"), near["weight"] * age, mass)
+
+    told = F.inline(F.transform("near", pair)).alias("other", "weight", "mass")
+    return touched.select("item", "fold", told)

@@ -117,8 +117,8 @@ def _write_neighbours(lake: Lake, came: Arrivals, window: int, settings: Feature
     if lake.done("neighbours", **once):
         return
     before = lake.read("neighbours") if lake.exists("neighbours") else None
-    fresh = neighbours.pairs(came.events, lake.read("vocabulary"), settings.neighbour_distance)
-    rows = neighbours.neighbours_after(before, fresh, window, settings)
+    events = neighbours.coded(came.events, lake.read("vocabulary"))
+    rows = neighbours.neighbours_after(before, events, window, settings)
     lake.merge_once("neighbours", rows, on=["item", "fold"], **once)
 
 

@@ -17,6 +17,7 @@ from recsys_lib.model.inputs import Near, inputs
 from recsys_lib.model.ragged import pad_right
 from recsys_lib.model.requests import Task, requests, select, select_targets
 from recsys_lib.settings import ModelSettings, TrainSettings
+from recsys_lib.train.augment import augmented
 
 Batch = dict[str, NDArray]
 Reader = Callable[[int], Iterator[pa.RecordBatch]]
@@ -112,6 +113,8 @@ class Feed:
         x = inputs(
             histories, self.model.recent_events, self.model.copy_items, self.model.decay, self._near
         ).as_dict()
+        if not self.later:
+            x = augmented(x, self.train, random)
         lengths = np.diff(targets.offsets)
         width = min(self.train.max_targets, 1 << int(lengths.max() - 1).bit_length())
         order = _shuffle(targets, random)

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from recsys_lib.model.catalog import Catalog
 from recsys_lib.settings import ModelSettings, PruneSettings, RanksSettings, TrainSettings
+from recsys_lib.types import Exemplars
 
 
 class Rows(Protocol):
@@ -20,6 +21,12 @@ class Rows(Protocol):
         self, windows: tuple[int, int], rank: int, ranks: int, epoch: int
     ) -> Iterator[pa.RecordBatch]:
         """Rows of windows first..last (inclusive) that are this rank's share."""
+        ...
+
+    def exemplars(
+        self, windows: tuple[int, int], rank: int, ranks: int, epoch: int, choice: Exemplars
+    ) -> Iterator[pa.RecordBatch]:
+        """Some of this rank's rows of these windows, to be rehearsed."""
         ...
 
 

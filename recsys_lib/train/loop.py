@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +27,13 @@ from recsys_lib.train.lesson import Lesson
 from recsys_lib.train.loss import answers, mixture_loss
 from recsys_lib.train.masks import by_layer, check_equal_on_all_ranks, check_masks
 from recsys_lib.train.optimizers import load_slots, optimizer, save_slots
-from recsys_lib.train.steps import (
-    Signature,
-    prefetched,
-    schedule,
-    signature_of,
-    step_function,
-    teacher,
-)
+from recsys_lib.train.pace import highest_rate, pass_size, schedule, steps_of
+from recsys_lib.train.steps import Signature, prefetched, signature_of, step_function, teacher
 from recsys_lib.train.validation import BATCHES, Validation
+from recsys_lib.types import Exemplars
 
+Shares = Callable[..., Iterator[pa.RecordBatch]]
+"""Rows by rank, ranks and epoch."""
 LOOKS = 20
 """At the validation examples, in a lesson that is learned to its end."""
 
@@ -69,9 +67,9 @@ def learn_increment(lesson: Lesson) -> dict[str, Any]:
     if not examples:
         hvd.shutdown()
         return {"examples": 0}
-    size, passes = _rank_batch(lesson), lesson.ranks.passes
+    size, passes = pass_size(lesson, hvd.size()), lesson.ranks.passes
     whole = size * passes * hvd.size()
-    steps = _steps(lesson, examples, whole, first=parent is None)
+    steps = steps_of(lesson, examples, whole, first=parent is None)
     pruner = _pruner(lesson, parent, steps)
     network = Network(_spec(lesson, catalog, parent), lesson.seed, pruner.wrap if pruner else None)
     if parent:
@@ -86,12 +84,12 @@ def learn_increment(lesson: Lesson) -> dict[str, Any]:
     hvd.broadcast_variables([*variables.values(), *built.variables()], root_rank=0)
 
     share = lesson.train.rehearsal / (1 + lesson.train.rehearsal) if lesson.rehearse else 0.0
-    old = _own_or_all(lesson, lesson.rehearse, feed) if lesson.rehearse else None
-    new = _own_or_all(lesson, lesson.windows, feed)
+    old = _own_or_all(_rehearsed(lesson, examples), feed) if lesson.rehearse else None
+    new = _own_or_all(partial(lesson.rows.batches, lesson.windows), feed)
     batches, first = prefetched(feed.batches(new, old, size, share, start * passes))
     master = teacher(lesson, catalog, parent)
     step_fn = step_function(network, built, catalog, lesson, first, master)
-    peak = _peak(lesson, whole, first=parent is None)
+    peak = highest_rate(lesson, whole, first=parent is None)
     curve = list(keeper.curve)
     sparse: list[tuple[int, dict[str, float]]] = []
     watch = _validation(
@@ -187,12 +185,23 @@ def _own(lesson: Lesson, windows: tuple[int, int]) -> Reader:
     return own
 
 
-def _own_or_all(lesson: Lesson, windows: tuple[int, int], feed: Feed) -> Reader:
+def _rehearsed(lesson: Lesson, examples: int) -> Shares:
+    """As many old rows as are mixed into a pass over the new ones, within the budget."""
+    assert lesson.rehearse is not None
+    train = lesson.train
+    wanted = min(train.rehearsal_rows, math.ceil(examples * train.rehearsal))
+    choice = Exemplars(max(1, wanted // hvd.size()), train.rehearsal_fading)
+    return partial(lesson.rows.exemplars, lesson.rehearse, choice=choice)
+
+
+def _own_or_all(shares: Shares, feed: Feed) -> Reader:
     """This rank's share; all rows where the share holds no example (very small increments)."""
-    own = _own(lesson, windows)
+
+    def own(epoch: int) -> Iterator[pa.RecordBatch]:
+        return shares(rank=hvd.rank(), ranks=hvd.size(), epoch=epoch)
 
     def every(epoch: int) -> Iterator[pa.RecordBatch]:
-        return lesson.rows.batches(windows, 0, 1, epoch)
+        return shares(rank=0, ranks=1, epoch=epoch)
 
     has_some = any(len(feed.examples(batch)[0]) for batch in own(0))
     return own if has_some else every
@@ -242,26 +251,6 @@ def _validation(
         since=round(lesson.prune.end * steps) if prunes else 0,
         patience=lesson.train.patience,
     )
-
-
-def _rank_batch(lesson: Lesson) -> int:
-    """Examples of one pass of this rank: equal parts of the whole, as far as its memory goes."""
-    part = max(1, lesson.train.batch_size // hvd.size() // lesson.ranks.passes)
-    return min(part, lesson.ranks.max_batch or part)
-
-
-def _peak(lesson: Lesson, whole: int, first: bool) -> float:
-    """The highest rate; in proportion lower where a step has fewer examples than were asked for."""
-    train = lesson.train
-    asked = train.learning_rate if first else train.increment_learning_rate
-    return asked * min(1.0, whole / train.batch_size)
-
-
-def _steps(lesson: Lesson, examples: int, whole: int, first: bool) -> int:
-    epochs = lesson.train.epochs if first else lesson.train.increment_epochs
-    share = 1 + (lesson.train.rehearsal if lesson.rehearse else 0.0)
-    least = lesson.train.min_steps if first else 1
-    return max(least, math.ceil(examples * share * epochs / whole))
 
 
 def _pruner(lesson: Lesson, parent: Bundle | None, steps: int) -> Any:

@@ -1,4 +1,4 @@
-"""One training step: what is traced, what it is fed, how fast it learns, and whom it listens to."""
+"""One training step: what is traced, what it is fed, and whom it listens to."""
 
 from __future__ import annotations
 
@@ -106,12 +106,3 @@ def prefetched(batches: Iterator[Batch]) -> tuple[Iterator[dict[str, tf.Tensor]]
 
     data = tf.data.Dataset.from_generator(again, output_signature=signature_of(first))
     return iter(data.prefetch(4)), first
-
-
-def schedule(step: int, steps: int, warmup: float) -> float:
-    """Linear warm-up, then a half cosine down to a twentieth."""
-    rising = max(1, round(warmup * steps))
-    if step < rising:
-        return (step + 1) / rising
-    done = (step - rising) / max(1, steps - rising)
-    return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done))

@@ -10,6 +10,7 @@ import pytest
 from recsys_lib.adapters.shards import SequenceRows
 from recsys_lib.errors import LakeError
 from recsys_lib.model.stats import item_stats
+from recsys_lib.types import Exemplars
 from tests.model.tiny import Event
 from tests.train.shop import Shop
 
@@ -117,3 +118,49 @@ def test_known_items_and_recent_users_stop_at_the_window(tmp_path: Path) -> None
     assert sorted(reader.item_ids().to_pylist()) == ["i1", "i2"]
     assert reader.recent_users(items=2, windows=1).tolist() == [0.0, 0.0, 2.0]
     assert reader.recent_users(items=2, windows=2).tolist() == [0.0, 1.0, 2.0]
+
+
+def many_windows(root: Path, windows: int = 6) -> Shop:
+    """The same 12 users in every window; events of window w are of items 100 w + user."""
+    shop = Shop(root)
+    for window in range(1, windows + 1):
+        rows = [[(100 * window + n, float(window))] for n in range(12)]
+        shop.land(window, rows, 0)
+    return shop
+
+
+def drawn(
+    rows: SequenceRows, choice: Exemplars, rank: int = 0, ranks: int = 1, epoch: int = 0
+) -> list[int]:
+    return items_of(list(rows.exemplars((1, 6), rank, ranks, epoch, choice)))
+
+
+def test_exemplars_keep_to_their_budget_and_take_no_user_twice(tmp_path: Path) -> None:
+    rows = many_windows(tmp_path).rows(batch_rows=5)
+    for epoch in range(5):
+        users = [item % 100 for item in drawn(rows, Exemplars(9, 1.0), epoch=epoch)]
+        assert len(users) == len(set(users)) == 9
+    assert len(drawn(rows, Exemplars(500, 1.0))) == 12, "there are no more users than that"
+
+
+def test_exemplars_are_spread_over_windows(tmp_path: Path) -> None:
+    rows = many_windows(tmp_path).rows(batch_rows=5)
+    windows = [item // 100 for item in drawn(rows, Exemplars(12, 1.0, strata=4))]
+    assert max(windows.count(window) for window in windows) == 3
+
+
+def test_recent_windows_are_rehearsed_more_often(tmp_path: Path) -> None:
+    rows = many_windows(tmp_path).rows(batch_rows=12)
+    choice = Exemplars(2, 0.5, strata=1)
+    found = [item // 100 for e in range(200) for item in drawn(rows, choice, epoch=e)]
+    assert found.count(6) > found.count(5) > found.count(3)
+    assert found.count(6) / len(found) == pytest.approx(32 / 63, abs=0.1)
+
+
+def test_ranks_rehearse_different_rows_and_every_epoch_other_ones(tmp_path: Path) -> None:
+    rows = many_windows(tmp_path).rows(batch_rows=5)
+    choice = Exemplars(6, 1.0)
+    one, two = (drawn(rows, choice, rank, 2) for rank in (0, 1))
+    assert not set(one) & set(two)
+    assert one == drawn(rows, choice, 0, 2)
+    assert one != drawn(rows, choice, 0, 2, epoch=1)

@@ -26,7 +26,7 @@ from tests.benchmarks.courses import (
 )
 from tests.benchmarks.learners import Chain, learner
 from tests.benchmarks.prequential import Exam, Rival, judged, mean_of, run, shown
-from tests.benchmarks.ranker import Ranker
+from tests.benchmarks.ranker import Lesson, Ranker
 from tests.benchmarks.reporting import table, write_report
 from tests.benchmarks.scorers import Als, Ease, SessionKnn, TifuKnn
 from tests.benchmarks.shops import Landed
@@ -65,25 +65,37 @@ def _session_knn(exam: Exam) -> Scorer:
     return SessionKnn(exam.events(exam.shop().items))
 
 
-def _trees(exam: Exam, plans: bool, name: str) -> Scorer:
-    """Learned anew for every window, on the windows before it."""
-    context = exam.landed.context
-    ranker = Ranker(context.settings.model.decay)
-    ranker.name = name
+class Trees:
+    """Trees that are learned anew for every window, on the windows before it; what they learn of
+    a window is made once."""
 
-    def lessons() -> Any:
-        for window in range(exam.window - LESSONS, exam.window):
-            past = Exam(exam.landed, window)
-            shop = past.shop(plans)
-            rows = past.rows()
-            if len(rows):
-                types = shop.type_indices(context.mapping.targets)
-                asked = requests(rows, context.mapping.task, types, shop.items)
-                yield shop, asked[:2]
+    def __init__(self, plans: bool) -> None:
+        self._plans = plans
 
-    ranker.learn(lessons(), context.settings.run.seed)
-    ranker.catalog = exam.shop(plans)
-    return ranker
+    def __call__(self, exam: Exam) -> Scorer:
+        lessons = [self._lesson(exam, w) for w in range(exam.window - LESSONS, exam.window)]
+        ranker = self._ranker(exam)
+        ranker.learn([found for found in lessons if found], exam.landed.context.settings.run.seed)
+        return ranker
+
+    def _ranker(self, exam: Exam) -> Ranker:
+        context, mapping = exam.landed.context, exam.landed.context.mapping
+        planned = len(mapping.plans.features) if mapping.plans else 0
+        return Ranker(exam.shop(), context.settings.model.decay, planned, self._plans)
+
+    def _lesson(self, exam: Exam, window: int) -> Lesson | None:
+        key = (exam.landed.shop.name, window)
+        if key not in _LESSONS:
+            past, context = Exam(exam.landed, window), exam.landed.context
+            shop, rows = past.shop(), past.rows()
+            types = shop.type_indices(context.mapping.targets)
+            asked = requests(rows, context.mapping.task, types, shop.items)[:2] if rows else None
+            seed = context.settings.run.seed
+            _LESSONS[key] = self._ranker(past).lesson(asked, seed) if asked else None
+        return _LESSONS[key]
+
+
+_LESSONS: dict[tuple[str, int], Lesson | None] = {}
 
 
 MAKERS: dict[str, Rival] = {
@@ -92,8 +104,8 @@ MAKERS: dict[str, Rival] = {
     "ease_new": _ease_new,
     "tifu_knn": _tifu,
     "session_knn": _session_knn,
-    "lightgbm": lambda exam: _trees(exam, True, "lightgbm"),
-    "lightgbm_no_plans": lambda exam: _trees(exam, False, "lightgbm_no_plans"),
+    "lightgbm": Trees(plans=True),
+    "lightgbm_no_plans": Trees(plans=False),
 }
 
 

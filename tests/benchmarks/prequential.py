@@ -5,7 +5,6 @@ What was scored or learned is on disk (metrics/T.parquet, models/LEARNER/T), and
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import sys
 import time
@@ -46,13 +45,9 @@ class Exam:
     landed: Landed
     window: int
 
-    def shop(self, plans: bool = True) -> Catalog:
+    def shop(self) -> Catalog:
         """Items, their statistics and plans; neighbours."""
-        found = self._shop
-        if plans or not self._reader.planned:
-            return found
-        values = found.stats.values[:, :, : -self._reader.planned]
-        return dataclasses.replace(found, stats=dataclasses.replace(found.stats, values=values))
+        return self._shop
 
     def recent(self, items: int) -> np.ndarray:
         windows = self.landed.context.settings.evaluate.popularity_windows

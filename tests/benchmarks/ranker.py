@@ -10,40 +10,49 @@ from numpy.typing import NDArray
 
 from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.histories import Floats, Histories, Ints, Targets
-from recsys_lib.model.inputs import Near, inputs
+from recsys_lib.model.inputs import COPY_FEATURES, Near, inputs
+from recsys_lib.model.neighbours import FEATURES as NEAR_FEATURES
 from recsys_lib.model.requests import select, select_targets
 
 COPIES, NEAR, POPULAR = 160, 80, 50
 SLICE = 256
+KEPT = 0.3
+"""Share of the candidates that were not bought which is enough to learn from."""
 Asked = tuple[Histories, Targets]
+Lesson = tuple[NDArray[np.float32], NDArray[np.bool_]]
 
 
 class Ranker:
     """Scores the user's own items, items near the latest, and popular ones; fills up with the
-    last. `catalog` is the shop at the decision; `learn` is called once, with earlier ones."""
+    last. `catalog` is the shop at the decision, `planned` how many of its statistics are plans."""
 
-    name = "lightgbm"
-
-    def __init__(self, decay: float) -> None:
-        self.decay = decay
+    def __init__(self, catalog: Catalog, decay: float, planned: int, plans: bool = True) -> None:
+        """Without `plans` these columns are hidden from the trees."""
+        self.name = "lightgbm" if plans else "lightgbm_no_plans"
+        self.catalog, self.decay = catalog, decay
         self.model: lightgbm.Booster | None = None
-        self.catalog: Catalog | None = None
+        last = 1 + len(COPY_FEATURES) + len(NEAR_FEATURES) + catalog.stats.values.shape[2]
+        self._hidden = [] if plans else list(range(last - planned, last))
 
-    def learn(self, lessons: Iterable[tuple[Catalog, Asked]], seed: int) -> None:
+    def lesson(self, asked: Asked, seed: int) -> Lesson:
+        """Candidates of these histories: all that were bought, a share of the others."""
+        histories, targets = asked
         features, labels = [], []
-        for catalog, (histories, targets) in lessons:
-            self.catalog = catalog
-            for start in range(0, len(histories), SLICE):
-                chosen = np.arange(start, min(start + SLICE, len(histories)))
-                part, wanted = select(histories, chosen), select_targets(targets, chosen)
-                x, row, item = self._candidates(part)
-                key = np.repeat(np.arange(len(part)), np.diff(wanted.offsets)) * 2**31
-                bought = np.isin(row * np.int64(2**31) + item, key + wanted.items)
-                # A tenth of what was not bought is enough, and three times as fast.
-                kept = bought | (np.random.default_rng([seed, start]).random(len(row)) < 0.3)
-                features.append(x[kept])
-                labels.append(bought[kept])
-        data = lightgbm.Dataset(np.concatenate(features), np.concatenate(labels))
+        for start in range(0, len(histories), SLICE):
+            chosen = np.arange(start, min(start + SLICE, len(histories)))
+            part, wanted = select(histories, chosen), select_targets(targets, chosen)
+            x, row, item = self._candidates(part)
+            key = np.repeat(np.arange(len(part)), np.diff(wanted.offsets)) * 2**31
+            bought = np.isin(row * np.int64(2**31) + item, key + wanted.items)
+            kept = bought | (np.random.default_rng([seed, start]).random(len(row)) < KEPT)
+            features.append(x[kept])
+            labels.append(bought[kept])
+        return np.concatenate(features), np.concatenate(labels)
+
+    def learn(self, lessons: Iterable[Lesson], seed: int) -> None:
+        features, labels = zip(*lessons, strict=True)
+        seen = np.delete(np.concatenate(features), self._hidden, axis=1)
+        data = lightgbm.Dataset(seen, np.concatenate(labels))
         settings = {
             "objective": "binary",
             "learning_rate": 0.05,
@@ -69,7 +78,8 @@ class Ranker:
         for start in range(0, len(histories), SLICE):
             part = select(histories, np.arange(start, min(start + SLICE, len(histories))))
             x, row, item = self._candidates(part)
-            told = np.asarray(self.model.predict(x, num_threads=2), np.float32)
+            seen = np.delete(x, self._hidden, axis=1)
+            told = np.asarray(self.model.predict(seen, num_threads=2), np.float32)
             if exclude_seen:
                 new = x[:, 0] == 0
                 row, item, told = row[new], item[new], told[new]
@@ -86,7 +96,6 @@ class Ranker:
     ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
         """features [C, F], the first of which says that the user had it; row [C]; item [C]."""
         shop = self.catalog
-        assert shop is not None
         known = None if shop.neighbours is None else Near(shop.neighbours, 32, NEAR)
         found = inputs(histories, 1, COPIES, self.decay, known)
         stats = shop.stats.values[shop.stats.rows(histories.now)[0]]
@@ -116,7 +125,6 @@ class Ranker:
     def _affinity(self, found: object, row: NDArray, item: NDArray) -> NDArray[np.float32]:
         """Share of the user's decayed counts in the item's own attribute values: [C, A]."""
         shop = self.catalog
-        assert shop is not None
         copies, weight = found.copy_items, np.exp(found.copy_features[..., 0])  # type: ignore[attr-defined]
         users, place = np.nonzero(copies)
         weight = weight[users, place]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from recsys_lib.features.neighbours import SCHEMA, neighbours_after, pairs
+from recsys_lib.features.neighbours import SCHEMA, coded, neighbours_after, pairs
 from recsys_lib.settings import FeatureSettings
 
 EVENTS = "key string, user string, item string, time timestamp, `window` int, `order` bigint"
@@ -28,28 +28,34 @@ def weights(frame: DataFrame) -> dict[tuple[int, int], float]:
 
 
 def test_a_pair_weighs_one_over_its_distance_in_both_directions(spark: SparkSession) -> None:
-    found = weights(
-        pairs(events(spark, ("u", "a", 1), ("u", "b", 2), ("u", "c", 3)), words(spark), 10)
-    )
+    told = events(spark, ("u", "a", 1), ("u", "b", 2), ("u", "c", 3))
+    found = weights(pairs(coded(told, words(spark)), 10))
     assert found == {(1, 2): 1, (2, 1): 1, (2, 3): 1, (3, 2): 1, (1, 3): 0.5, (3, 1): 0.5}
 
 
 def test_pairs_do_not_cross_users_nor_the_set_distance(spark: SparkSession) -> None:
     told = events(spark, ("u", "a", 1), ("u", "b", 2), ("u", "c", 3), ("v", "d", 1), ("w", "e", 9))
-    assert set(weights(pairs(told, words(spark), 1))) == {(1, 2), (2, 1), (2, 3), (3, 2)}
+    assert set(weights(pairs(coded(told, words(spark)), 1))) == {(1, 2), (2, 1), (2, 3), (3, 2)}
 
 
 def test_an_item_is_not_near_itself_and_unknown_items_are_near_nothing(spark: SparkSession) -> None:
     told = events(spark, ("u", "a", 1), ("u", "a", 2), ("u", "zz", 3))
-    assert weights(pairs(told, words(spark), 10)) == {}
+    assert weights(pairs(coded(told, words(spark)), 10)) == {}
 
 
 def state(spark: SparkSession, *rows: tuple[int, int, list[tuple[float, int]], float, int]) -> Any:
     return spark.createDataFrame(list(rows), SCHEMA)
 
 
-def fresh(spark: SparkSession, *rows: tuple[int, int, int, float]) -> DataFrame:
-    return spark.createDataFrame(list(rows), "item int, fold int, other int, weight double")
+def baskets(spark: SparkSession, *items: tuple[int, ...]) -> DataFrame:
+    """Coded events of fold 0: each basket is another user's, in this order."""
+    rows = [
+        (f"{user}-{place}", f"{user}", item, None, 0, place, 0)
+        for user, basket in enumerate(items)
+        for place, item in enumerate(basket)
+    ]
+    names = "key string, user string, index int, time timestamp, `window` int, `order` int"
+    return spark.createDataFrame(rows, f"{names}, fold int")
 
 
 def listed(frame: DataFrame) -> dict[tuple[int, int], tuple[list[tuple[float, int]], float, int]]:
@@ -63,13 +69,23 @@ def listed(frame: DataFrame) -> dict[tuple[int, int], tuple[list[tuple[float, in
 def test_older_weights_fade_and_new_ones_are_added(spark: SparkSession) -> None:
     settings = FeatureSettings(neighbour_decay=0.5)
     before = state(spark, (1, 0, [(4.0, 2), (1.0, 3)], 8.0, 5), (9, 0, [(1.0, 1)], 1.0, 5))
-    found = listed(neighbours_after(before, fresh(spark, (1, 0, 3, 2.0)), 7, settings))
-    assert found == {(1, 0): ([(2.25, 3), (1.0, 2)], 4.0, 7)}
+    found = listed(neighbours_after(before, baskets(spark, (1, 3), (3, 1)), 7, settings))
+    assert found == {
+        (1, 0): ([(2.25, 3), (1.0, 2)], 4.0, 7),
+        (3, 0): ([(2.0, 1)], 2.0, 7),
+    }
+
+
+def test_an_item_that_came_alone_keeps_its_state_at_its_age(spark: SparkSession) -> None:
+    settings = FeatureSettings(neighbour_decay=0.5)
+    before = state(spark, (1, 0, [(4.0, 2)], 8.0, 5))
+    found = listed(neighbours_after(before, baskets(spark, (1,)), 6, settings))
+    assert found == {(1, 0): ([(2.0, 2)], 4.0, 6)}
 
 
 def test_only_the_heaviest_are_kept_but_all_of_them_count_in_the_mass(spark: SparkSession) -> None:
     settings = FeatureSettings(neighbours_kept=2)
-    rows = [(1, 0, other, weight) for other, weight in ((2, 1.0), (3, 5.0), (4, 1.0), (5, 2.0))]
-    found = listed(neighbours_after(state(spark), fresh(spark, *rows), 0, settings))
+    told = baskets(spark, (1, 2), *[(1, 3)] * 5, (1, 4), *[(1, 5)] * 2)
+    found = listed(neighbours_after(state(spark), told, 0, settings))
     assert found[(1, 0)][0] == [(5.0, 3), (2.0, 5)]
     assert found[(1, 0)][1] == pytest.approx(9.0)

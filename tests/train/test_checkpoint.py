@@ -13,6 +13,7 @@ from recsys_lib.settings import RanksSettings
 from recsys_lib.train import loop
 from recsys_lib.train.checkpoint import Standing, lesson_key, read_standing, write_standing
 from recsys_lib.train.lesson import Lesson
+from recsys_lib.train.pace import highest_rate
 from tests.train.conftest import Learned, learn
 from tests.train.shop import RING, Shop, hit_rate
 
@@ -108,4 +109,4 @@ def test_a_rank_that_may_hold_less_takes_shorter_and_more_steps(
     short = first.lesson.train.model_copy(update={"epochs": 0.5})
     lesson = replace(first.lesson, folder=str(tmp_path / "m"), train=short, ranks=narrow)
     assert learn(lesson).summary["steps"] == -(-360 // 2 // 8)
-    assert loop._peak(lesson, 8, first=True) == pytest.approx(short.learning_rate * 8 / 32)
+    assert highest_rate(lesson, 8, first=True) == pytest.approx(short.learning_rate * 8 / 32)

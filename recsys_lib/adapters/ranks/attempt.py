@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 import queue
 import socket
-import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -195,7 +194,8 @@ def _rendezvous() -> _Rendezvous:
     port = server.start()
 
     def stop() -> None:
-        threading.Thread(target=server.stop, daemon=True).start()
+        server.stop()
+        server._httpd.server_close()
 
     return _Rendezvous(port, stop)
 
