@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -106,6 +107,14 @@ def run(main: Callable[[list[str]], None]) -> None:
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         sys.exit(130)
+    except Exception as error:
+        full = re.search(r"quota of (\S+) is exceeded[^\n]*", str(error))
+        if full is None:
+            raise
+        told = f"the {full.group(0)}; make room or raise it, then the same command goes on"
+        log.error("%s", told)
+        print(f"error: {told}", file=sys.stderr)
+        sys.exit(2)
 
 
 def _kept_mapping(out: Place, given: str | None) -> Mapping:

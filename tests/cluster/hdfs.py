@@ -75,6 +75,11 @@ def services(folder: Path, jars: Path, ports: Mapping[str, int], datanodes: int)
     return made
 
 
+def admin(conf: Path, jars: Path, *args: str) -> list[str]:
+    """The command of an administrator, such as -setSpaceQuota 1g /folder."""
+    return [*java("128m", [conf, jars / "*"], "org.apache.hadoop.hdfs.tools.DFSAdmin"), *args]
+
+
 def sites(ports: Mapping[str, int], datanodes: int) -> dict[str, str]:
     """What servers and clients of this HDFS must know."""
     return {
