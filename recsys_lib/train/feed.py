@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -157,10 +158,18 @@ class Feed:
         if items <= self.train.full_softmax_items:
             every = np.arange(1, items + 1, dtype=np.int32)
             return every, np.zeros(items, np.float32)
+        q, total = self._chances
+        drawn = total.searchsorted(random.random(draws), side="right")
+        return (drawn + 1).astype(np.int32), np.log(draws * q[drawn]).astype(np.float32)
+
+    @cached_property
+    def _chances(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Of each item to be drawn, and summed up: made once, as there may be millions."""
+        items = self.catalog.items
         share = np.exp(self.catalog.stats.values[-1, 1:, 0].astype(np.float64)) ** 0.75
         q = 0.5 * share / share.sum() + 0.5 / items
-        drawn = random.choice(items, size=draws, p=q / q.sum())
-        return (drawn + 1).astype(np.int32), np.log(draws * q[drawn]).astype(np.float32)
+        total = q.cumsum()
+        return q, total / total[-1]
 
 
 def _shuffle(targets: Targets, random: np.random.Generator) -> NDArray[np.int64]:
