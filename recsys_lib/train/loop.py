@@ -103,7 +103,7 @@ def learn_increment(lesson: Lesson) -> dict[str, Any]:
         check_masks(network, pruner)
         _tell(lesson, step + 1, steps, curve)
         if step % max(1, steps // 100) == 0 or step == steps - 1:
-            curve.append((step, float(hvd.allreduce(loss))))
+            curve.append((step, float(loss)))
             if pruner:
                 sparse.append((step, pruner.sparsity(named_arrays(network))))
         keeper.after((step + 1) * whole, curve)

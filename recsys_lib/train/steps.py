@@ -50,7 +50,7 @@ def step_function(
     first: Batch,
     teacher: Teacher | None,
 ) -> Callable[[list[dict[str, tf.Tensor]]], tf.Tensor]:
-    """Learns the parts of a batch, and gives the mean loss; `first` is any batch of the feed."""
+    """Learns the parts of a batch, and gives the mean loss of all ranks; `first` is any batch of the feed."""
     attributes = tf.constant(catalog.attributes)
     stats = tf.constant(catalog.stats.values)
     named = network.variables()
@@ -81,10 +81,14 @@ def step_function(
         losses, each = zip(*map(learned, parts), strict=True)
         total = [added(list(gradients)) for gradients in zip(*each, strict=True)]
         used = [place for place, gradient in enumerate(total) if gradient is not None]
-        found, norm = reduce([total[place] for place in used], [names[place] for place in used])
+        found, norm, loss = reduce(
+            [total[place] for place in used],
+            [names[place] for place in used],
+            tf.add_n(losses) / len(losses),
+        )
         clipped, _ = tf.clip_by_global_norm(found, lesson.train.clip_norm, norm)
         built.apply_gradients(zip(clipped, [variables[place] for place in used], strict=True))
-        return tf.add_n(losses) / len(losses)
+        return loss
 
     return step
 

@@ -156,13 +156,15 @@ def test_however_tables_are_joined_the_ranks_get_the_same_rows(
         slices = tf.IndexedSlices(values, rows, tf.constant([40, 3]))
         dense = tf.fill([2, 2], float(hvd.rank()))
         found = {}
-        for way in ("whole", "gather", "unique"):
-            reduce = Reducer(RanksSettings(), {"t/embeddings": way})
-            (table, mean), norm = reduce([slices, dense], ["t/embeddings", "d/kernel"])
-            order = np.argsort(table.indices.numpy())
-            found[way] = (table.indices.numpy()[order], table.values.numpy()[order])
-        half = Reducer(RanksSettings(compression="fp16"), {"t/embeddings": "unique"})
-        (rough, _), _ = half([slices, dense], ["t/embeddings", "d/kernel"])
+        bias = tf.IndexedSlices(values[:, :1], rows, tf.constant([40, 1]))
+        work = [slices, dense, bias], ["items/embeddings", "d/kernel", "item_bias/embeddings"]
+        for way in ("whole", "unique"):
+            reduce = Reducer(RanksSettings(), {"items": way})
+            (table, mean, beside), norm, loss = reduce(*work, tf.constant(float(hvd.rank())))
+            assert (beside.values.numpy() == table.values.numpy()[:, :1]).all()
+            found[way] = (table.indices.numpy(), table.values.numpy())
+        half = Reducer(RanksSettings(compression="fp16"), {"items": "unique"})
+        (rough, _, _), _, _ = half(*work, tf.constant(0.0))
         whole = np.zeros((40, 3), np.float32)
         np.add.at(whole, rows, values)
         wanted = hvd.allreduce(whole).numpy()
@@ -173,14 +175,16 @@ def test_however_tables_are_joined_the_ranks_get_the_same_rows(
             "wanted": (touched, wanted[touched]),
             "mean": mean.numpy(),
             "norm": float(norm),
-            "squares": float(hvd.allreduce(np.square(values).sum())),
+            "squares": float(hvd.allreduce((values**2).sum() + (values[:, 0] ** 2).sum())),
+            "loss": float(loss),
         }
 
     told = run_on_ranks(
         join, None, ranks=2, threads=1, timeout=120, log=str(tmp_path / "ranks.log")
     )
     rows, values = told["wanted"]
-    for way in ("whole", "gather", "unique"):
+    assert told["loss"] == 0.5
+    for way in ("whole", "unique"):
         assert told["found"][way][0].tolist() == rows.tolist(), way
         assert told["found"][way][1] == pytest.approx(values, abs=1e-6), way
     assert told["rough"] == pytest.approx(values, abs=5e-3)

@@ -2,7 +2,8 @@
 
 A message of S bytes takes 2 (N - 1) / N S / speed in a ring, and a latency for each of the
 2 log2 N rounds of a tree (NCCL chooses such ones for small messages). A step sends one message of
-dense gradients and one or two for each table. Nothing of it is hidden behind the computation,
+all gradients, a short one of the norm, and one of row numbers for each bundle of tables of which
+only some rows are sent. Nothing of it is hidden behind the computation,
 which is the worst case. The rows that N ranks look up together grow as from one rank to two: by the
 share that is not common to both.
 """
@@ -42,7 +43,7 @@ def forecast(step: float, parts: Mapping[str, Any], ranks: int, network: Network
     ways = [best_way(found, ranks) for found in rows]
     sent = ring * parts["dense"]
     sent += sum(bytes_of(way, found, ranks) for way, found in zip(ways, rows, strict=True))
-    messages = 1 + sum(1 if way == "whole" else 2 for way in ways)
+    messages = 2 + ways.count("unique")
     rounds = 2 * max(1.0, math.log2(ranks)) * messages
     return step / (step + rounds * network.latency + sent / network.speed)
 

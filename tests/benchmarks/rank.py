@@ -125,6 +125,6 @@ def _sizes(lesson: Lesson, looked: dict[str, Any], ranks: int) -> dict[str, Any]
     return {
         # Each rank sends its own part, and all of them are on this machine.
         "formula": {"dense": 2 * (ranks - 1) * dense, "tables": ranks * sum(tables.values())},
-        "ways": {name.split("/")[0]: best_way(rows, ranks) for name, rows in looked.items()},
+        "ways": {name: best_way(rows, ranks) for name, rows in looked.items()},
         "parts": {"dense": dense, "tables": looked},
     }
