@@ -32,8 +32,8 @@ NUMBER = 4
 
 @dataclass(frozen=True)
 class Rows:
-    """Of a bundle of tables: how many it has and how wide they are; how many of them one rank looks up in
-    a step, and how many all ranks together."""
+    """Of a bundle of tables: how many it has and how wide they are; how many of them one rank looks
+    up in a step, and how many all ranks together."""
 
     table: int
     width: int
@@ -125,11 +125,11 @@ class Reducer:
         mean = list(hvd.grouped_allreduce(sent, name="gradients", **how))
         blocks = dict(zip(parts, mean[len(dense) :], strict=True))
         rows = {b: _rows_of(blocks[b], union, wide[b]) for b, (_, union) in parts.items()}
-        split = {b: _apart(rows[b], [tables[n] for n in own]) for b, own in bundles.items()}
-        back = {
-            n: part for b, own in bundles.items() for n, part in zip(own, split[b], strict=True)
-        }
-        return dict(zip(dense, mean, strict=False)), {name: back[name] for name in tables}
+        back: dict[str, tf.IndexedSlices] = {}
+        for bundle, own in bundles.items():
+            split = _apart(rows[bundle], [tables[name] for name in own])
+            back |= dict(zip(own, split, strict=True))
+        return dict(zip(dense, mean[: len(dense)], strict=True)), back
 
     def _part(self, bundle: str, slices: tf.IndexedSlices) -> tuple[tf.Tensor, tf.Tensor | None]:
         """What a bundle gives to the all-reduce, and the rows it stands for; None: the whole table,

@@ -50,7 +50,7 @@ def step_function(
     first: Batch,
     teacher: Teacher | None,
 ) -> Callable[[list[dict[str, tf.Tensor]]], tf.Tensor]:
-    """Learns the parts of a batch, and gives the mean loss of all ranks; `first` is any batch of the feed."""
+    """Learns the parts of a batch; gives the mean loss of all ranks. `first`: any of the feed."""
     attributes = tf.constant(catalog.attributes)
     stats = tf.constant(catalog.stats.values)
     named = network.variables()
