@@ -36,11 +36,12 @@ def pack(environment: Path, target: Path) -> int:
     part = target.with_name(f".{target.name}.part")
 
     def chosen(info: tarfile.TarInfo) -> tarfile.TarInfo | None:
-        return info if not info.name or ships(info.name) else None
+        return info if ships(info.name) else None
 
     # Much of it is machine code: more than the quickest level gains little and takes minutes.
     with tarfile.open(part, "w:gz", compresslevel=1) as archive:
-        archive.add(environment, arcname="", filter=chosen)
+        for entry in sorted(environment.iterdir()):
+            archive.add(entry, arcname=entry.name, filter=chosen)
     part.replace(target)
     return target.stat().st_size
 
