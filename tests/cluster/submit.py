@@ -18,6 +18,7 @@ from recsys_lib.adapters.folders import file_system
 from recsys_lib.adapters.jars import pyspark_home
 from tests.cluster.cluster import Cluster
 from tests.jobs.launch import CONF, ROOT, Ended, Job
+from tests.jobs.launch import SMALL as MODEL
 
 # One environment for all nodes, which are one machine: nothing has to be shipped but our code.
 SMALL = {
@@ -81,7 +82,9 @@ class Submitter:
     ) -> Job:
         return Job(
             name,
+            *(f"--set={key}={value}" for key, value in MODEL.items()),
             *args,
+            small=False,
             log=self.folder / f"{name}-{len(list(self.folder.iterdir()))}",
             conf={**SMALL, **conf},
             options=[*options, f"--py-files={self.wheel}"],
