@@ -8,6 +8,7 @@ import socket
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 GRACE_SECONDS = 1.0
 """When a rank ends, its peers notice: of all they say then the first cause is looked for."""
 END_SECONDS = 20.0
+LOOK_SECONDS = 0.2
 
 
 class LostError(Exception):
@@ -78,19 +80,22 @@ class Attempt:
 
     def _watch(self, hub: Hub, job: _Job) -> None:
         state, ranks = _State(), self._plan.ranks
-        begun = time.monotonic()
+        begun = looked = time.monotonic()
         while len(state.done) < ranks or job.running:
-            try:
-                rank, message = hub.said.get(timeout=0.2)
-            except queue.Empty:
-                self._look(state, begun, job)
-            else:
+            with suppress(queue.Empty):
+                rank, message = hub.said.get(timeout=LOOK_SECONDS)
                 self._take(state, rank, message, hub)
+            if time.monotonic() - looked > LOOK_SECONDS:  # many ranks are never all silent
+                self._look(state, begun, job)
+                looked = time.monotonic()
         if len(job.results) < ranks:
             raise LostError(f"only {len(job.results)} of {ranks} ranks gave a result")
 
     def _look(self, state: _State, begun: float, job: _Job) -> None:
         now, plan = time.monotonic(), self._plan
+        if len(job.results) == plan.ranks:  # faster than the word that they are done
+            state.done.update(range(plan.ranks))
+            return
         if not job.running and len(state.done) < plan.ranks:
             raise LostError(f"Spark ended the job of the ranks: {job.fault or 'without a word'}")
         here = len(state.heard)
