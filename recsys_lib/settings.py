@@ -243,6 +243,9 @@ class TrainSettings(Section):
     full_softmax_items: int = Field(8000, ge=0, description="at or below: no sampling")
     max_targets: int = Field(64, ge=1, description="targets of one example that are learned")
     type_weights: dict[str, float] = Field({}, description="of targets by event type; else 1")
+    value_weight: float = Field(
+        0.0, ge=0, description="of the squared error of the log value; 0: it is not learned"
+    )
     rehearsal: float = Field(1.0, ge=0, description="old examples mixed in, per new example")
     rehearsal_rows: int = Field(30_000, ge=1, description="old rows of a pass, at most")
     rehearsal_fading: float = Field(

@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_lib.model.bundle import Arrays
-from recsys_lib.model.inputs import USER_FEATURES
+from recsys_lib.model.inputs import EVENT_FACTS, USER_FEATURES
 from recsys_lib.model.network import Spec
 from recsys_lib.model.tensorflow import tf
 
 
 class EncoderModule(tf.Module):
-    """events, gaps, mask, causal, user -> [B, D + stats + 2]: user vector, popularity, gate logits.
+    """events, facts, mask, causal, user -> [B, D + stats + 2]: user vector, popularity, gate.
 
     Shapes are those of `Encoder`; none is computed inside, or LiteRT could not plan ahead. `user`
     is the mean of the recent items' vectors, the user features, and the profile's vector where
@@ -35,15 +35,16 @@ class EncoderModule(tf.Module):
         wide = d + len(USER_FEATURES) + (d if spec.profile else 0)
         self.signature = [
             tf.TensorSpec([None, None, d], tf.float32, "events"),
-            tf.TensorSpec([None, None, 2], tf.float32, "gaps"),
+            tf.TensorSpec([None, None, len(EVENT_FACTS)], tf.float32, "facts"),
             tf.TensorSpec([None, 1, None], tf.float32, "mask"),
             tf.TensorSpec([1, None, None], tf.float32, "causal"),
             tf.TensorSpec([None, wide], tf.float32, "user"),
         ]
         self.__call__ = tf.function(self._answer, input_signature=self.signature)
 
-    def _answer(self, events: Any, gaps: Any, mask: Any, causal: Any, user: Any) -> Any:
-        h = events + self._dense("gap", gaps)
+    def _answer(self, events: Any, facts: Any, mask: Any, causal: Any, user: Any) -> Any:
+        told = [self._arrays[f"{name}/kernel"] for name in ("gap", "worth")]
+        h = events + tf.matmul(facts, np.concatenate(told)) + self._arrays["gap/bias"]
         for b in range(self._spec.blocks - 1):
             h = self._block(b, h, tf.minimum(mask, causal))
         last = self._last_block(h, mask) if self._spec.blocks else h[:, -1]

@@ -17,7 +17,7 @@ from recsys_lib.model.tensorflow import keras
 from recsys_lib.settings import PruneSettings
 
 # Output layers of a single number: too few weights to be worth a mask.
-DENSE = ("copy_out", "near_out", "gate", "popularity", "gap")
+DENSE = ("copy_out", "near_out", "gate", "popularity", "gap", "worth", "value")
 
 
 @dataclass(frozen=True)

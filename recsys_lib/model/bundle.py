@@ -25,7 +25,7 @@ from recsys_lib.model.neighbours import Neighbours
 from recsys_lib.model.ragged import offsets_of, pad_right
 from recsys_lib.model.stats import ItemStats
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST = "model.json"
 Arrays = dict[str, NDArray[np.float32]]
 

@@ -23,6 +23,7 @@ class Histories:
     now      float32 [B]   decision time on the same axis; NaN unknown
     profile  int32 [B, P]  user attribute indices; 0 unknown. P may be 0
     fold     int8 [B]      fold of the user, for training; None outside of it
+    values   float32 [E]   what the event was worth; None: nothing is known of it
     """
 
     offsets: Offsets
@@ -32,6 +33,7 @@ class Histories:
     now: Floats
     profile: Ints
     fold: NDArray[np.int8] | None = None
+    values: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.now)
@@ -48,12 +50,14 @@ class Histories:
 class Targets:
     """CSR form: what happened next. items int32 [T] may repeat; offsets int64 [B + 1].
 
-    types int32 [T]: event-type indices, for training; None where nobody asks for them.
+    types int32 [T], values float32 [T]: event-type indices and what the events were worth, for
+    training; None where nobody asks for them.
     """
 
     offsets: Offsets
     items: Ints
     types: Ints | None = None
+    values: Floats | None = None
 
 
 class Scorer(Protocol):

@@ -34,6 +34,7 @@ COPY_FEATURES = (
     "visits_since_last",
     "log_usual_gap",
 )
+EVENT_FACTS = ("log_time_to_decision", "log_time_to_next", "log_value")
 USER_FEATURES = (
     "log_events",
     "log_items",
@@ -60,7 +61,7 @@ class Inputs:
     """Dense tensors of B histories.
 
     recent_items, recent_types  int32 [B, L]  latest events, right-aligned, 0 padded
-    recent_gaps                 float32 [B, L, 2]  log time from event to decision, and to the next
+    recent_facts                 float32 [B, L, len(EVENT_FACTS)]  of the latest events
     copy_items, copy_types      int32 [B, M]  distinct past items, most frequent first, 0 padded
     copy_features               float32 [B, M, len(COPY_FEATURES)]
     near_items                  int32 [B, C]  items near the latest events, 0 padded
@@ -71,7 +72,7 @@ class Inputs:
 
     recent_items: NDArray[np.int32]
     recent_types: NDArray[np.int32]
-    recent_gaps: NDArray[np.float32]
+    recent_facts: NDArray[np.float32]
     copy_items: NDArray[np.int32]
     copy_types: NDArray[np.int32]
     copy_features: NDArray[np.float32]
@@ -95,7 +96,7 @@ def inputs(
     age = ages(histories)
     lengths = lengths_of(histories.offsets)
     width = _round_up(int(lengths.max(initial=1)), recent)
-    gaps = time_gaps(histories, age)
+    facts = event_facts(histories, age)
     copied = copies(histories, age, copied_items, decay)
     wide = _round_up(int(np.diff(copied.offsets).max(initial=1)), copied_items)
     near_items, near_features = nothing_near(len(histories))
@@ -104,7 +105,7 @@ def inputs(
     return Inputs(
         recent_items=pad_left(histories.items, histories.offsets, width, 0),
         recent_types=pad_left(histories.types, histories.offsets, width, 0),
-        recent_gaps=pad_left(gaps, histories.offsets, width, 0.0),
+        recent_facts=pad_left(facts, histories.offsets, width, 0.0),
         copy_items=pad_right(copied.items, copied.offsets, wide, 0),
         copy_types=pad_right(copied.types, copied.offsets, wide, 0),
         copy_features=pad_right(copied.features, copied.offsets, wide, 0.0),
@@ -121,14 +122,17 @@ def ages(histories: Histories) -> NDArray[np.float32]:
     return np.fmax(age, np.float32(0)).astype(np.float32, copy=False)
 
 
-def time_gaps(histories: Histories, age: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Log time from each event to the decision, and to the next event: [E, 2]."""
-    gaps = np.zeros((len(age), 2), np.float32)
-    gaps[:, 0] = age
-    gaps[:-1, 1] = age[:-1] - age[1:]
+def event_facts(histories: Histories, age: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Log of time from each event to the decision, of time to the next event, and of its value:
+    float32 [E, len(EVENT_FACTS)]. Nothing and less than nothing (a return) are worth 0."""
+    facts = np.zeros((len(age), len(EVENT_FACTS)), np.float32)
+    facts[:, 0] = age
+    facts[:-1, 1] = age[:-1] - age[1:]
     lengths = lengths_of(histories.offsets)
-    gaps[histories.offsets[1:][lengths > 0] - 1, 1] = 0.0
-    return np.log1p(np.maximum(gaps, 0.0))
+    facts[histories.offsets[1:][lengths > 0] - 1, 1] = 0.0
+    if histories.values is not None:
+        facts[:, 2] = histories.values
+    return np.log1p(np.fmax(facts, np.float32(0)))
 
 
 def _round_up(longest: int, limit: int) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeAlias
 
-from recsys_lib.model.inputs import COPY_FEATURES, USER_FEATURES
+from recsys_lib.model.inputs import COPY_FEATURES, EVENT_FACTS, USER_FEATURES
 from recsys_lib.model.neighbours import FEATURES as NEAR_FEATURES
 from recsys_lib.model.stats import FEATURES as STATS
 from recsys_lib.model.tensorflow import keras, tf
@@ -22,6 +22,8 @@ Layer: TypeAlias = Any
 Tensors = dict[str, tf.Tensor]
 Wrap = Callable[[Layer], Layer]
 HIDDEN = -1e9
+GAPS = 2
+"""Of the event facts, those that are times; what an event was worth is unheard before training."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class Network:
         if spec.attributes:
             self._dense("attribute_hidden", d, d, "relu")
             self._dense("attribute_out", d, d, scale=0.1)
-        self._dense("gap", 2, d)
+        self._dense("gap", GAPS, d)
         for b in range(spec.blocks):
             width = spec.heads_of(b) * spec.size_of_head
             self._norm(f"block_{b}_norm_1", d)
@@ -121,6 +123,8 @@ class Network:
         self._dense("near_hidden", near, spec.copy_size, "relu")
         self._dense("near_hidden_2", spec.copy_size, spec.copy_size, "relu")
         self._dense("near_out", spec.copy_size, 1, scale=0.0)
+        self._dense("worth", len(EVENT_FACTS) - GAPS, d, scale=0.0, biased=False)
+        self._dense("value", 2 * d, 1, scale=0.0)
         self._dropout = keras.layers.Dropout(spec.dropout, seed=seed)
 
     # -- layers -------------------------------------------------------------------------------
@@ -145,11 +149,13 @@ class Network:
         activation: str | None = None,
         scale: float = 1.0,
         bias: list[float] | None = None,
+        biased: bool = True,
     ) -> None:
         layer = keras.layers.Dense(
             outputs,
             activation=activation,
             kernel_initializer=self._initializer(scale / math.sqrt(inputs)),
+            use_bias=biased,
             bias_initializer=keras.initializers.Constant(bias or 0.0),
             name=name,
         )
@@ -218,7 +224,8 @@ class Network:
         positions = tf.range(width, 0, -1)
         h = vectors * math.sqrt(spec.embedding_size) * 0.3
         h += self._apply("types", x["recent_types"], training)
-        h += self._apply("gap", x["recent_gaps"], training)
+        h += self._apply("gap", x["recent_facts"][..., :GAPS], training)
+        h += self._apply("worth", x["recent_facts"][..., GAPS:], training)
         h += self._apply("positions", positions, training)[None]
         h = self._dropout(h, training=training)
         causal = tf.linalg.band_part(tf.ones([width, width], tf.bool), -1, 0)
@@ -342,6 +349,11 @@ class Network:
         """
         size = self.spec.embedding_size + 1
         return tf.concat([tf.stop_gradient(pool[:, :size]), pool[:, size:]], 1)
+
+    def log_value(self, context: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """log(1 + what the targets are worth together): float32 [B]. Learned where
+        `train.value_weight` is set."""
+        return self._apply("value", context, training)[:, 0]
 
     def gate(self, x: Tensors, context: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Log shares [B, 3] of copying, of what is near, and of everything else."""

@@ -47,7 +47,7 @@ def requests(
     else:
         now = rows.at[cuts - 1]
         each = np.arange(len(cuts) + 1, dtype=np.int64)
-        targets = Targets(each, rows.items[cuts], rows.types[cuts])
+        targets = Targets(each, rows.items[cuts], rows.types[cuts], _taken(rows.values, cuts))
     histories = Histories(
         offsets=offsets,
         items=rows.items[take],
@@ -55,7 +55,8 @@ def requests(
         at=rows.at[take],
         now=now.astype(np.float32),
         profile=rows.profile[row],
-        fold=None if rows.fold is None else rows.fold[row],
+        fold=_taken(rows.fold, row),
+        values=_taken(rows.values, take),
     )
     if task == "next_window":
         asked = np.diff(targets.offsets) > 0
@@ -76,6 +77,7 @@ def whole_histories(batch: pa.RecordBatch | pa.Table, now: float) -> Histories:
         rows.at,
         np.full(len(table), now, np.float32),
         rows.profile,
+        values=rows.values,
     )
 
 
@@ -109,7 +111,8 @@ def select(histories: Histories, chosen: NDArray[np.int64]) -> Histories:
         at=histories.at[take],
         now=histories.now[chosen],
         profile=histories.profile[chosen],
-        fold=None if histories.fold is None else histories.fold[chosen],
+        fold=_taken(histories.fold, chosen),
+        values=_taken(histories.values, take),
     )
 
 
@@ -117,8 +120,13 @@ def select_targets(targets: Targets, chosen: NDArray[np.int64]) -> Targets:
     """The targets at positions `chosen`, in that order."""
     lengths = np.diff(targets.offsets)[chosen]
     take = spans(targets.offsets[chosen], lengths)
-    types = None if targets.types is None else targets.types[take]
-    return Targets(offsets_of(lengths), targets.items[take], types)
+    types, values = _taken(targets.types, take), _taken(targets.values, take)
+    return Targets(offsets_of(lengths), targets.items[take], types, values)
+
+
+def _taken(values: Any, places: NDArray[Any]) -> Any:
+    """values[places] of what may not be there."""
+    return None if values is None else values[places]
 
 
 def _kept(targets: Targets, asked: NDArray[np.bool_]) -> Targets:
@@ -137,10 +145,11 @@ class _Rows:
         at: NDArray[np.float32],
         profile: NDArray[np.int32],
         fold: NDArray[np.int8] | None = None,
+        values: NDArray[np.float32] | None = None,
     ) -> None:
         self.offsets, self.new = offsets, new
         self.items, self.types, self.at, self.profile = items, types, at, profile
-        self.fold = fold
+        self.fold, self.values = fold, values
 
     @classmethod
     def of(cls, batch: pa.RecordBatch | pa.Table) -> _Rows:
@@ -160,6 +169,7 @@ class _Rows:
             fold=np.asarray(table.column("fold"), np.int8)
             if "fold" in table.column_names
             else None,
+            values=_flat(table, "values", np.float32) if "values" in table.column_names else None,
         )
 
     @property
@@ -177,6 +187,7 @@ class _Rows:
             at=self.at[keep],
             profile=self.profile,
             fold=self.fold,
+            values=_taken(self.values, keep),
         )
 
     def window_cuts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -218,7 +229,8 @@ class _Rows:
             wanted &= np.isin(self.types[take], list(target_types))
         counts = np.add.reduceat(np.append(wanted, 0), offsets_of(ends - cuts)[:-1])
         kept = take[wanted]
-        return Targets(offsets_of(counts.astype(np.int64)), self.items[kept], self.types[kept])
+        offsets = offsets_of(counts.astype(np.int64))
+        return Targets(offsets, self.items[kept], self.types[kept], _taken(self.values, kept))
 
 
 def _flat(table: pa.Table, column: str, kind: type) -> NDArray:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from recsys_lib.model.bundle import Bundle
 from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.histories import Floats, Histories, Ints
-from recsys_lib.model.inputs import Near, inputs
+from recsys_lib.model.inputs import Inputs, Near, inputs
 from recsys_lib.model.network import HIDDEN, Network, Spec
 from recsys_lib.model.requests import known_to
 from recsys_lib.model.tensorflow import tf
@@ -47,13 +47,7 @@ class ModelScorer:
         if not len(histories):
             return np.zeros((0, k), np.int32), np.zeros((0, k), np.float32)
         histories = known_to(self.bundle.catalog, histories)
-        x = inputs(
-            histories,
-            self.network.spec.recent_events,
-            self.bundle.copy_items,
-            self.bundle.decay,
-            self._near,
-        )
+        x = self._inputs(histories)
         row = self.bundle.catalog.stats.rows(histories.now)
         seen = _seen(histories) if exclude_seen else np.zeros((0, 2), np.int64)
         wanted = min(k, self.bundle.catalog.items)
@@ -74,6 +68,22 @@ class ModelScorer:
             items[chosen, :wanted] = np.where(best > HIDDEN / 2, found, 0)
             scores[chosen, :wanted] = np.where(best > HIDDEN / 2, best, -np.inf)
         return items, scores
+
+    def log_values(self, histories: Histories) -> Floats:
+        """log(1 + what each one's next targets are worth together): float32 [B]; zeros where the
+        model did not learn it (`train.value_weight`)."""
+        found = self._inputs(known_to(self.bundle.catalog, histories))
+        x = {name: tf.constant(value) for name, value in found.as_dict().items()}
+        return np.asarray(self.network.log_value(self.network.user_context(x, self._pool)))
+
+    def _inputs(self, histories: Histories) -> Inputs:
+        return inputs(
+            histories,
+            self.network.spec.recent_events,
+            self.bundle.copy_items,
+            self.bundle.decay,
+            self._near,
+        )
 
     def _matrix(self, row: int) -> tf.Tensor:
         """[D + 1 + len(STATS), N + 1] for one statistics row, made once."""

@@ -84,7 +84,7 @@ class Asking:
 
     def histories(self, batch: pa.Table) -> tuple[pa.Array, Histories]:
         """(request_id, histories) of a table with request_id, items, and optional types, times,
-        now. Raises SourceError for a missing column or lists of unequal lengths."""
+        values, now. Raises SourceError for a missing column or lists of unequal lengths."""
         missing = [name for name in ("request_id", "items") if name not in batch.column_names]
         if missing:
             raise SourceError(
@@ -100,6 +100,10 @@ class Asking:
         types = np.full(size, self._default_type(), np.int32)
         if "types" in batch.column_names:
             types = _indices(_values(batch, "types", lengths), np.asarray(self.catalog.types))
+        values = np.zeros(size, np.float32)
+        if "values" in batch.column_names:
+            told = pc.cast(_values(batch, "values", lengths), pa.float32())
+            values = np.nan_to_num(np.asarray(told.fill_null(0)), posinf=0.0)
         ids = pc.cast(batch.column("request_id"), pa.string()).combine_chunks()
         return ids, Histories(
             offsets=offsets_of(lengths),
@@ -108,6 +112,7 @@ class Asking:
             at=at,
             now=self._now(batch, at, lengths),
             profile=np.zeros((len(batch), len(self.catalog.profile)), np.int32),
+            values=values,
         )
 
     def answers(self, ids: pa.Array, items: Ints, scores: Floats) -> pa.RecordBatch:

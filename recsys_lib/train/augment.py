@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from recsys_lib.settings import TrainSettings
 
-READ = ("recent_items", "recent_types", "recent_gaps")
+READ = ("recent_items", "recent_types", "recent_facts")
 Tensors = dict[str, NDArray]
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -134,6 +135,7 @@ class Feed:
             **_pooled(items),
             "stats_row": self.catalog.stats.rows(histories.now),
             "target_weight": weight.astype(np.float32),
+            "target_value": _log_value(targets),
             "target_copy": _places(padded, x["copy_items"]),
             "target_near": _places(padded, x["near_items"]),
             "negatives_log_q": log_q,
@@ -170,6 +172,14 @@ class Feed:
         q = 0.5 * share / share.sum() + 0.5 / items
         total = q.cumsum()
         return q, total / total[-1]
+
+
+def _log_value(targets: Targets) -> NDArray[np.float32]:
+    """log(1 + what the targets of an example are worth together): [B]."""
+    row = np.repeat(np.arange(len(targets.offsets) - 1), np.diff(targets.offsets))
+    worth = None if targets.values is None else np.fmax(targets.values, 0)
+    total = np.bincount(row, weights=worth, minlength=len(targets.offsets) - 1)
+    return np.log1p(0.0 * total if worth is None else total).astype(np.float32)
 
 
 def _shuffle(targets: Targets, random: np.random.Generator) -> NDArray[np.int64]:
@@ -214,16 +224,21 @@ def _joined(parts: list[tuple[Histories, Targets]]) -> tuple[Histories, Targets]
             at=np.concatenate([h.at for h in histories]),
             now=np.concatenate([h.now for h in histories]),
             profile=np.concatenate([h.profile for h in histories]),
-            fold=None
-            if histories[0].fold is None
-            else np.concatenate([h.fold for h in histories if h.fold is not None]),
+            fold=_together([h.fold for h in histories]),
+            values=_together([h.values for h in histories]),
         ),
         Targets(
             offsets=_offsets([t.offsets for t in targets]),
             items=np.concatenate([t.items for t in targets]),
-            types=np.concatenate([t.types for t in targets if t.types is not None]),
+            types=_together([t.types for t in targets]),
+            values=_together([t.values for t in targets]),
         ),
     )
+
+
+def _together(parts: list[Any]) -> Any:
+    """Joined; None where it is not known of all."""
+    return None if any(part is None for part in parts) else np.concatenate(parts)
 
 
 def _offsets(parts: list[NDArray[np.int64]]) -> NDArray[np.int64]:

@@ -16,7 +16,7 @@ class Answers:
     """What a network says of a batch: logits of each part of the mixture, and of the targets.
 
     copied [B, M], near [B, C], negatives [B, S], targets [B, T]; gate [B, 3] log shares of the
-    parts.
+    parts; value [B] log of 1 + what the targets are worth.
     """
 
     copied: tf.Tensor
@@ -24,6 +24,7 @@ class Answers:
     negatives: tf.Tensor
     targets: tf.Tensor
     gate: tf.Tensor
+    value: tf.Tensor
 
 
 def answers(
@@ -38,6 +39,7 @@ def answers(
       target_copy       int32 [B, T]  position among copy_items, -1 where it is not there
       target_near       int32 [B, T]  the same among near_items
       target_weight     float32 [B, T]  what it counts; 0 where there is none
+      target_value      float32 [B]   log(1 + what the targets are worth together)
       negatives         int32 [S]     shared by the batch
       negatives_log_q   float32 [S]   log of expected count in S draws; 0 for a full softmax
       rehearsed         float32 [B]   1 where the example is an old one
@@ -59,6 +61,7 @@ def answers(
         negatives=noise,
         targets=hits,
         gate=network.gate(x, context, training),
+        value=network.log_value(context, training),
     )
 
 
@@ -78,6 +81,11 @@ def mixture_loss(told: Answers, x: Tensors) -> tf.Tensor:
     weighted = tf.where(x["targets"] > 0, log_p * x["target_weight"], 0.0)
     per_example = tf.reduce_sum(weighted, 1) / tf.maximum(tf.reduce_sum(real, 1), 1.0)
     return -tf.reduce_mean(per_example)
+
+
+def value_loss(told: Answers, x: Tensors) -> tf.Tensor:
+    """Mean squared error of the log value, over examples."""
+    return tf.reduce_mean(tf.square(told.value - x["target_value"]))
 
 
 def distillation_loss(teacher: Answers, student: Answers, rows: tf.Tensor) -> tf.Tensor:

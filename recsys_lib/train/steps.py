@@ -16,7 +16,7 @@ from recsys_lib.model.tensorflow import tf
 from recsys_lib.model.weights import load_arrays
 from recsys_lib.train.feed import Batch
 from recsys_lib.train.lesson import Lesson
-from recsys_lib.train.loss import answers, distillation_loss, mixture_loss
+from recsys_lib.train.loss import answers, distillation_loss, mixture_loss, value_loss
 from recsys_lib.train.reduce import Reducer, added, best_way, looked_up
 
 Signature = dict[str, tf.TensorSpec]
@@ -69,6 +69,8 @@ def step_function(
         with tf.GradientTape() as tape:
             told = answers(network, x, attributes, stats, training=True)
             loss = mixture_loss(told, x)
+            if lesson.train.value_weight:
+                loss += lesson.train.value_weight * value_loss(told, x)
             if teacher is not None:
                 master, weight, always = teacher
                 right = answers(master, x, attributes, stats, training=False)

@@ -71,7 +71,7 @@ def _save(scorer: ModelScorer, folder: Path) -> None:
 
     shapes = {name: tf.TensorSpec([None] * v.ndim, v.dtype, name) for name, v in probe.items()}
     shapes["profile"] = tf.TensorSpec([None, probe["profile"].shape[1]], tf.int32, "profile")
-    for name in ("recent_gaps", "copy_features", "near_features", "user_features"):
+    for name in ("recent_facts", "copy_features", "near_features", "user_features"):
         width = probe[name].shape[-1]
         shapes[name] = tf.TensorSpec([None] * (probe[name].ndim - 1) + [width], tf.float32, name)
     graph = tf.function(answer).get_concrete_function(

@@ -112,6 +112,13 @@ def test_a_copied_item_carries_the_type_of_its_latest_event() -> None:
     assert inputs(typed, 8, 8, DECAY).copy_types[0, 0] == 3
 
 
+def test_events_carry_the_log_of_their_value_and_returns_are_worth_nothing() -> None:
+    worth = np.array([5.0, -2.0, np.nan], np.float32)
+    events = replace(histories_of([(1, 4.0), (2, 7.0), (3, 8.0)]), values=worth)
+    found = inputs(events, 4, 8, DECAY).recent_facts[0, :, 2]
+    assert np.expm1(found) == pytest.approx([0.0, 5.0, 0.0, 0.0])
+
+
 def test_latest_events_stand_at_the_right_and_older_ones_are_cut() -> None:
     x = inputs(histories_of([(1, 1.0), (2, 2.0), (3, 3.0)], [(4, 4.0)], []), 2, 8, DECAY)
     assert x.recent_items.tolist() == [[2, 3], [0, 4], [0, 0]]
@@ -120,8 +127,8 @@ def test_latest_events_stand_at_the_right_and_older_ones_are_cut() -> None:
 
 def test_gaps_are_to_the_decision_and_to_the_next_event_of_the_same_user() -> None:
     x = inputs(histories_of([(1, 4.0), (2, 7.0)], [(3, 9.0)]), 2, 8, DECAY)
-    expected = [[[6.0, 3.0], [3.0, 0.0]], [[0.0, 0.0], [1.0, 0.0]]]
-    assert np.expm1(x.recent_gaps) == pytest.approx(np.array(expected), abs=1e-5)
+    expected = [[[6.0, 3.0, 0.0], [3.0, 0.0, 0.0]], [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]]]
+    assert np.expm1(x.recent_facts) == pytest.approx(np.array(expected), abs=1e-5)
 
 
 def test_widths_are_powers_of_two_up_to_the_limits() -> None:

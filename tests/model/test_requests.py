@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -197,6 +198,22 @@ def test_no_history_holds_an_event_at_or_after_what_it_is_asked_for(task: Task) 
         here = [event for event in rows[row[i]] if np.float32(event[1]) <= past[-1][1]]
         assert len(past) == len(here)
         assert all(at <= now for _, at in past)
+
+
+@pytest.mark.parametrize("task", ["next_window", "next_item"])
+def test_what_an_event_was_worth_goes_with_it(task: Task) -> None:
+    rows = sequences_of([(1, 3.0), (2, 4.0), (3, 5.0)], [(4, 3.0), (5, 4.0)])
+    worth = pa.array([[1.0, 2.0, 3.0], [4.0, 5.0]], pa.list_(pa.float32()))
+    rows = rows.set_column(rows.column_names.index("values"), "values", worth)
+    histories, targets, _ = requests(rows, task)
+    assert histories.values is not None
+    assert targets.values is not None
+    assert histories.values.tolist() == histories.items.tolist()
+    assert targets.values.tolist() == targets.items.tolist()
+    some = np.array([2, 0])
+    assert select(histories, some).values.tolist() == select(histories, some).items.tolist()
+    assert select_targets(targets, some).values.tolist() == [5.0, 2.0]
+    assert whole_histories(rows.drop_columns(["known"]), 7.0).values.tolist() == [1, 2, 3, 4, 5]
 
 
 def test_whole_histories_hold_every_event_of_every_user() -> None:

@@ -48,6 +48,7 @@ def sequences_of(
     known: int | list[int] = 0,
     types: list[list[int]] | None = None,
     profile: list[list[int]] | None = None,
+    worth: float = 0.0,
 ) -> pa.Table:
     """Rows of the `sequences` table, as Spark writes them."""
     kinds = types or [[1] * len(row) for row in rows]
@@ -59,7 +60,7 @@ def sequences_of(
             "items": pa.array([[i for i, _ in row] for row in rows], pa.list_(pa.int32())),
             "types": pa.array(kinds, pa.list_(pa.int32())),
             "at": pa.array([[at for _, at in row] for row in rows], pa.list_(pa.float32())),
-            "values": pa.array([[0.0] * len(row) for row in rows], pa.list_(pa.float32())),
+            "values": pa.array([[worth] * len(row) for row in rows], pa.list_(pa.float32())),
             "known": pa.array(knowns, pa.int32()),
             "profile": pa.array(profile or [[] for _ in rows], pa.list_(pa.int32())),
         }

@@ -134,9 +134,20 @@ def test_profiles_are_unknown() -> None:
     assert read({"request_id": ["x"], "items": [["a"]]}).profile.tolist() == [[0]]
 
 
-@pytest.mark.parametrize("column", ["types", "times"])
+def test_values_are_read_and_unknown_ones_are_nothing() -> None:
+    told = {"request_id": ["x"], "items": [["a", "b", "a"]], "values": [[2.5, None, 1]]}
+    assert read(told).values.tolist() == [2.5, 0.0, 1.0]
+    assert read({"request_id": ["x"], "items": [["a"]]}).values.tolist() == [0.0]
+
+
+@pytest.mark.parametrize("column", ["types", "times", "values"])
 def test_lists_of_unequal_lengths_are_refused_with_the_request(column: str) -> None:
-    values = {"types": [["buy"], ["buy"]], "times": [[1578873600], [1578873600]]}[column]
+    lists = {
+        "types": [["buy"], ["buy"]],
+        "times": [[1578873600], [1578873600]],
+        "values": [[1.0], [1.0]],
+    }
+    values = lists[column]
     told = {"request_id": ["good", "bad"], "items": [["a"], ["a", "b"]], column: values}
     with pytest.raises(
         SourceError, match=rf"{column} must be as long as items, got 1 and 2 .*'bad'"

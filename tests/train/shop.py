@@ -52,9 +52,12 @@ class Shop:
 
     root: Path
 
-    def land(self, window: int, rows: list[list[Event]], items: int, files: int = 1) -> None:
-        """One more window: its sequences in `files` files, `items` known from now on."""
-        table = sequences_of(*rows).set_column(
+    def land(
+        self, window: int, rows: list[list[Event]], items: int, files: int = 1, worth: float = 0.0
+    ) -> None:
+        """One more window: its sequences in `files` files, `items` known from now on; each event is
+        worth as much."""
+        table = sequences_of(*rows, worth=worth).set_column(
             0, "window", [pa.array([window] * len(rows), pa.int32())]
         )
         share = -(-len(rows) // files)

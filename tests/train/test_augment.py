@@ -18,11 +18,11 @@ def tensors(*lengths: int) -> Tensors:
     items = np.zeros((len(lengths), WIDTH), np.int32)
     for row, length in enumerate(lengths):
         items[row, WIDTH - length :] = np.arange(1, length + 1)
-    gaps = np.stack([items, -items], -1).astype(np.float32)
+    facts = np.stack([items, -items], -1).astype(np.float32)
     return {
         "recent_items": items,
         "recent_types": items + 100,
-        "recent_gaps": gaps,
+        "recent_facts": facts,
         "copy_items": items.copy(),
     }
 
@@ -54,7 +54,7 @@ def test_events_are_hidden_or_moved_whole_and_never_made_up(
         assert len(set(left)) == len(left) <= length
         assert set(left) <= set(range(1, length + 1))
         assert (found["recent_types"][row][items > 0] == left + 100).all()
-        assert (found["recent_gaps"][row][items > 0][:, 1] == -left).all()
+        assert (found["recent_facts"][row][items > 0][:, 1] == -left).all()
         assert not length or items[-1] > 0, "the latest place is never hidden"
     assert (found["copy_items"] == x["copy_items"]).all()
     assert {name: found[name].dtype for name in READ} == {name: x[name].dtype for name in READ}

@@ -162,6 +162,15 @@ def test_examples_carry_the_row_of_statistics_of_their_decision() -> None:
     assert batch["stats_row"].tolist() == [1, 0]
 
 
+def test_what_the_targets_are_worth_is_the_log_of_their_sum() -> None:
+    rows = sequences_of([(1, 1.0), (2, 2.0), (3, 2.5)])
+    worth = pa.array([[9.0, 2.0, 5.0]], pa.list_(pa.float32()))
+    rows = rows.set_column(rows.column_names.index("values"), "values", worth)
+    feed = replace(feed_of(), task="next_window")
+    batch = next(feed.batches(lambda _: iter(rows.to_batches()), None, 1, 0.0))
+    assert np.expm1(batch["target_value"]) == pytest.approx([7.0])
+
+
 def test_only_target_types_are_learned() -> None:
     shop = catalog_of(9, types=("", "view", "buy"))
     rows = sequences_of([(1, 1.0), (2, 2.0), (3, 3.0)], types=[[1, 2, 1]])

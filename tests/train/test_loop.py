@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from recsys_lib.model.bundle import table_rows
 from recsys_lib.model.scorer import ModelScorer
 from recsys_lib.train import loop, masks
 from tests.train.conftest import PRUNE, Learned, learn
-from tests.train.shop import RING, TRAIN, Shop, hit_rate
+from tests.train.shop import RING, TRAIN, Shop, exam, hit_rate, walks
 
 SHORT = TRAIN.model_copy(update={"epochs": 0.5, "increment_epochs": 0.5})
 
@@ -66,6 +68,18 @@ def test_every_table_has_grown_with_the_vocabulary(second: Learned) -> None:
         assert len(array) == rows.get(name.split("/")[0], len(array)), name
         slot = bundle.optimizer[f"{name}|m"]
         assert slot.shape == array.shape
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_what_targets_are_worth_is_learned_where_it_is_set(tmp_path: Path, weight: float) -> None:
+    shop = Shop(tmp_path)
+    shop.land(0, walks(0, RING), RING, worth=math.e - 1)
+    made = shop.lesson((0, 0), tmp_path / "model")
+    train = made.train.model_copy(update={"value_weight": weight, "epochs": 30.0})
+    bundle = learn(replace(made, train=train)).bundle
+    histories, _ = exam(RING)
+    told = ModelScorer(bundle).log_values(replace(histories, values=None))
+    assert told == pytest.approx(np.full(len(told), weight), abs=0.2)
 
 
 def test_an_increment_starts_where_its_parent_ended(shop: Shop, first: Learned) -> None:

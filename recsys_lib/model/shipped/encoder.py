@@ -16,7 +16,7 @@ from recsys_lib.model.quiet import silent
 
 Floats = NDArray[np.float32]
 LITERT, SAVED = "encoder.tflite", "saved_model"
-INPUTS = ("events", "gaps", "mask", "user")
+INPUTS = ("events", "facts", "mask", "user")
 CAUSAL = "causal"
 MASKED = -1e9
 SMALL = 16
@@ -24,9 +24,9 @@ SMALL = 16
 
 
 class Encoder:
-    """events, gaps, mask, user -> one row of outputs for each request (see compress.export).
+    """events, facts, mask, user -> one row of outputs for each request (see compress.export).
 
-    Inputs are float32: events [B, L, D], gaps [B, L, 2], mask [B, 1, L] (0, or MASKED where there
+    Inputs are float32: events [B, L, D], facts [B, L, F], mask [B, 1, L] (0, or MASKED where there
     is no event), user [B, ...]; the graph's own `causal` [1, L, L] hides what is later. Graphs are
     made for the widths that are asked for, and kept.
     """
@@ -35,15 +35,15 @@ class Encoder:
         self._content, self._threads, self._batch = content, threads, batch
         self._graphs: dict[tuple[int, int], Callable[..., Floats]] = {}
 
-    def __call__(self, events: Floats, gaps: Floats, mask: Floats, user: Floats) -> Floats:
+    def __call__(self, events: Floats, facts: Floats, mask: Floats, user: Floats) -> Floats:
         count, width = mask.shape[0], mask.shape[2]
         rows = 1 if count == 1 else SMALL if count <= SMALL else self._batch
         graph = self._graph(rows, width)
         if count == rows:
-            return graph(events, gaps, mask, user)
+            return graph(events, facts, mask, user)
         parts = []
         for start in range(0, count, rows):
-            given = [value[start : start + rows] for value in (events, gaps, mask, user)]
+            given = [value[start : start + rows] for value in (events, facts, mask, user)]
             have = len(given[0])
             padded = [
                 np.concatenate([v, np.zeros((rows - have, *v.shape[1:]), v.dtype)]) for v in given
@@ -91,8 +91,8 @@ class SavedEncoder:
 
         self._model: Any = tf.saved_model.load(str(folder))
 
-    def __call__(self, events: Floats, gaps: Floats, mask: Floats, user: Floats) -> Floats:
-        return np.asarray(self._model(events, gaps, mask, causal(mask.shape[2]), user))
+    def __call__(self, events: Floats, facts: Floats, mask: Floats, user: Floats) -> Floats:
+        return np.asarray(self._model(events, facts, mask, causal(mask.shape[2]), user))
 
 
 def causal(width: int) -> Floats:

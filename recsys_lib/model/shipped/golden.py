@@ -53,6 +53,7 @@ class Golden:
                 "items": _lists(h.items, h.offsets),
                 "types": _lists(h.types, h.offsets),
                 "at": _lists(h.at, h.offsets),
+                "values": _lists(_or_nothing(h.values, h.at), h.offsets),
                 "now": pa.array(h.now),
                 "profile": pa.array(list(h.profile), pa.list_(pa.int32())),
                 "answer": pa.array(list(self.items), pa.list_(pa.int32())),
@@ -73,9 +74,14 @@ class Golden:
             profile=_flat(table, "profile", np.int32).reshape(rows, -1)
             if rows
             else np.zeros((0, 0), np.int32),
+            values=_flat(table, "values", np.float32),
         )
         items = _flat(table, "answer", np.int32).reshape(rows, -1)
         return cls(histories, items, _flat(table, "scores", np.float32).reshape(rows, -1))
+
+
+def _or_nothing(values: Any, like: Any) -> Any:
+    return np.zeros_like(like) if values is None else values
 
 
 def _lists(values: Any, offsets: Any) -> pa.Array:

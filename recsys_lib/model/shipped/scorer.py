@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from recsys_lib.errors import ModelError
 from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.histories import Floats, Histories, Ints
-from recsys_lib.model.inputs import ages, copies, time_gaps
+from recsys_lib.model.inputs import ages, copies, event_facts
 from recsys_lib.model.neighbours import Neighbours, near
 from recsys_lib.model.ragged import lengths_of, pad_left
 from recsys_lib.model.requests import known_to, select
@@ -246,7 +246,7 @@ class ShippedScorer:
         offsets = histories.offsets
         items = pad_left(histories.items, offsets, width, 0)
         types = pad_left(histories.types, offsets, width, 0)
-        gaps = pad_left(time_gaps(histories, age), offsets, width, 0.0)
+        facts = pad_left(event_facts(histories, age), offsets, width, 0.0)
         vectors = self.bundle.vectors.take(items)
         seen = items > 0
         mean = np.matmul(seen[:, None].astype(np.float32), vectors)[:, 0]
@@ -260,7 +260,7 @@ class ShippedScorer:
         if self._profile:
             profile = zip(self._profile, histories.profile.T, strict=True)
             parts.append(np.sum([t[np.where(p < len(t), p, 0)] for t, p in profile], 0))
-        return np.asarray(self._encode(events, gaps, mask, np.concatenate(parts, 1)))
+        return np.asarray(self._encode(events, facts, mask, np.concatenate(parts, 1)))
 
 
 def _gate(logits: Floats, copied: Offsets, near: Offsets) -> Floats:
