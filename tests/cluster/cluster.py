@@ -71,6 +71,7 @@ class Cluster:
         if ports:
             for service in reversed(self._services(ports, PARTS)):
                 service.stop(hard=True)
+            yarn.end_containers(self._run)
         shutil.rmtree(self._run, ignore_errors=True)
 
     def service(self, name: str) -> Service:

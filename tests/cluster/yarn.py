@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
@@ -77,6 +79,18 @@ def applications(ports: Mapping[str, int]) -> list[dict[str, Any]]:
     """What the ResourceManager knows of every application, youngest first."""
     found = (_ask(ports["yarn.http"], "cluster/apps")["apps"] or {}).get("app", [])
     return sorted(found, key=lambda app: -int(app["startedTime"]))
+
+
+def end_containers(folder: Path) -> None:
+    """What NodeManagers that were killed have left running: it names their folder."""
+    ours = f"{folder}/nodemanager".encode()
+    for process in Path("/proc").iterdir():
+        try:
+            told = (process / "environ").read_bytes() if process.name.isdigit() else b""
+            if ours in told:
+                os.kill(int(process.name), signal.SIGKILL)
+        except OSError:  # it has ended, or is not ours
+            continue
 
 
 def _ask(port: int, path: str) -> dict[str, Any]:
