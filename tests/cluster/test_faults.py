@@ -137,7 +137,7 @@ def test_what_ends_a_turn_is_an_error_and_the_same_command_goes_on(history: Shop
     place(out).mkdir()
     admin(history, "-setSpaceQuota", "300m", out)
     assert history.submitter.yarn("turn", *args, mode="cluster").wait(300).code != 0
-    assert "error: the quota of" in history.submitter.said_by_driver()
+    assert "quota of /runs/ends is exceeded" in history.submitter.said_by_driver()
     admin(history, "-clrSpaceQuota", out)
 
     job, app = learning(history, args)
