@@ -134,9 +134,10 @@ def test_what_ends_a_turn_is_an_error_and_the_same_command_goes_on(history: Shop
     which ends nothing."""
     out, args = turn(history, "ends")
     cluster = history.submitter.cluster
-    place(out).mkdir()
-    admin(history, "-setSpaceQuota", "300m", out)
-    assert history.submitter.yarn("turn", *args, mode="cluster").wait(300).code != 0
+    job = history.submitter.yarn("turn", *args, mode="cluster")
+    until(lambda: (place(out) / "lake" / "silver").exists(), job)
+    admin(history, "-setSpaceQuota", "200m", out)  # less than a block and its replica
+    assert job.wait(300).code != 0
     assert "quota of /runs/ends is exceeded" in history.submitter.said_by_driver()
     admin(history, "-clrSpaceQuota", out)
 
