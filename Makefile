@@ -40,7 +40,7 @@ HOROVOD_DONE := $(DONE)/horovod-$(call hash,echo $(DEVICE); grep -E '^(tensorflo
 SPARK_DONE := $(DONE)/spark-$(call hash,grep -E '^(pyspark|delta_spark)' constraints.txt)
 CONNECTORS_DONE := $(DONE)/connectors-$(call hash,echo $(SPARK_DONE); cat conf/connectors/pom.xml)
 
-.PHONY: help setup tools demo reproduce test test-cluster fuzz bench-collector bench-compress bench-ingest bench-quality bench-increment bench-poison cluster-up cluster-down check format report ui clean distclean
+.PHONY: help setup tools demo reproduce package test test-cluster fuzz bench-collector bench-compress bench-ingest bench-quality bench-increment bench-poison bench-ranks cluster-up cluster-down check format report ui clean distclean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -129,14 +129,23 @@ fuzz: setup ## hostile input for SECONDS=600 at parser, landing and collector; S
 bench-collector: setup ## events a second into the collector on one core, and how long each waits
 	@$(PY) -m tests.benchmarks.collector $(ARGS)
 
-test-cluster: setup ## tests on real HDFS, Kafka and MariaDB, which it starts and stops; no Docker
+test-cluster: setup ## tests on real HDFS, YARN, Spark, Kafka, MariaDB, started and stopped; no Docker
 	@$(PY) -m pytest tests/cluster -m cluster $(ARGS)
 
-cluster-up: setup ## start HDFS, Kafka and MariaDB on free ports, and say where they are
+cluster-up: setup ## start HDFS, YARN, Spark, Kafka, MariaDB, MLflow on free ports, and say where they are
 	@$(PY) -m tests.cluster up
 
 cluster-down: ## end them and remove their data
 	@$(PY) -m tests.cluster down
+
+package: setup ## dist/: the wheel, also as .zip for --py-files, and environment.tar.gz for --archives
+	@mkdir -p dist $(LOGS)
+	rm -f dist/alluvium-*.whl
+	$(PY) -m pip wheel --disable-pip-version-check -q --no-deps --no-build-isolation -w dist . >$(LOGS)/wheel.log 2>&1 || {
+	  tail -n 3 $(LOGS)/wheel.log >&2; echo "error: the wheel could not be built; see $(LOGS)/wheel.log" >&2; exit 1; }
+	cp dist/alluvium-*.whl dist/alluvium.zip  # the name by which Spark puts it on Python's path
+	ls dist/alluvium-*.whl dist/alluvium.zip
+	$(PY) -m recsys_lib.adapters.package dist/environment.tar.gz
 
 check: setup ## style, types, and the arrows between rooms
 	@echo "ruff"; ruff check --quiet .; ruff format --check --quiet . || { echo "make format puts this right" >&2; ruff format --check .; }
@@ -162,6 +171,9 @@ bench-poison: setup ## bots, random clicks and wrong prices in real logs: which 
 
 bench-compress: setup ## what is shipped against the dense model: time, size, quality; SHORT=1 for a small one
 	@nice -n 5 $(PY) -m tests.benchmarks.bench_compress $(if $(SHORT),--short) $(ARGS)
+
+bench-ranks: setup ## examples a second of two ranks against one, bytes, a lost rank; SHORT=1 for a small one
+	@nice -n 5 $(PY) -m tests.benchmarks.bench_ranks $(if $(SHORT),--short) $(ARGS)
 
 report: ## where the demo's results are
 	@ls -1 $(OUT)/*.md $(OUT)/*.html $(OUT)/*.json $(OUT)/*.png $(OUT)/*.log 2>/dev/null || echo "nothing in $(OUT) yet; make demo first"

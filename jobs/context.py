@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -17,12 +18,14 @@ from pyspark.sql import SparkSession
 
 from recsys_lib.adapters.alone import alone
 from recsys_lib.adapters.lake import Lake
+from recsys_lib.adapters.places import is_remote, place
 from recsys_lib.adapters.sources.replay import ReplayFolder
 from recsys_lib.adapters.spark import spark_session
 from recsys_lib.adapters.tracking import Tracking
 from recsys_lib.errors import AlluviumError, SettingsError
 from recsys_lib.mapping import Mapping, load_mapping
 from recsys_lib.settings import Settings, load_settings
+from recsys_lib.types import Place
 
 log = logging.getLogger("alluvium")
 log.addHandler(logging.NullHandler())  # else what comes before the log file goes to the terminal
@@ -34,7 +37,7 @@ class Context:
 
     settings: Settings
     mapping: Mapping
-    out: Path
+    out: Place
     spark: SparkSession
     lake: Lake
     replay: ReplayFolder
@@ -76,9 +79,12 @@ def opened(args: argparse.Namespace, app: str, mapping: str | None = None) -> It
     """The run folder of the command line, with a session. The mapping is kept in the folder, so
     only the job that starts a run needs to name it."""
     settings = settings_of(args)
-    out = Path(settings.run.out).resolve()
+    out = place(settings.run.out)
+    if is_remote(out) and settings.tracking.uri is None:
+        fault = f"tracking.uri must be an MLflow server where run.out is {out}, got null; set it"
+        raise SettingsError("tracking", [fault])
     chosen = _kept_mapping(out, mapping)
-    _log_to(out / "alluvium.log")
+    _log_to(out)
     with spark_session(settings.spark, f"alluvium {app}") as spark:
         yield Context(
             settings=settings,
@@ -101,17 +107,25 @@ def run(main: Callable[[list[str]], None]) -> None:
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         sys.exit(130)
+    except Exception as error:
+        full = re.search(r"quota of (\S+) is exceeded[^\n]*", str(error))
+        if full is None:
+            raise
+        told = f"the {full.group(0)}; make room or raise it, then the same command goes on"
+        log.error("%s", told)
+        print(f"error: {told}", file=sys.stderr)
+        sys.exit(2)
 
 
-def _kept_mapping(out: Path, given: str | None) -> Mapping:
+def _kept_mapping(out: Place, given: str | None) -> Mapping:
     kept = out / "mapping.yaml"
     if given is None:
         if not kept.exists():
             fault = f"{out} must be the folder of a run that was started; name it with --out"
             raise SettingsError("--out", [fault])
         return load_mapping(kept)
-    mapping = load_mapping(given)
-    text = Path(given).read_text(encoding="utf-8")
+    mapping = load_mapping(place(given))
+    text = place(given).read_text(encoding="utf-8")
     if kept.exists() and load_mapping(kept) != mapping:
         fault = f"{out} was started with another mapping; use it again, or another --out"
         raise SettingsError(str(given), [fault])
@@ -123,9 +137,12 @@ def _kept_mapping(out: Path, given: str | None) -> Mapping:
     return mapping
 
 
-def _log_to(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path)
+def _log_to(out: Place) -> None:
+    """A file of the run folder; where that is not on this machine, what the cluster collects."""
+    handler: logging.Handler = logging.StreamHandler(sys.stderr)
+    if isinstance(out, Path):
+        out.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(out / "alluvium.log")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.handlers = [handler]
     log.setLevel(logging.INFO)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pyspark.sql import functions as F
 
 from jobs.context import Context, log, opened, parser, run
-from jobs.shop import Exam, catalog_reader
+from jobs.shop import Exam, catalog_reader, model_folder
 from recsys_lib.errors import TrackingError
 from recsys_lib.evaluate.intervals import Replicates, coverage, replicates, reports
 from recsys_lib.evaluate.window import score_window
@@ -62,7 +62,7 @@ def _score(context: Context, window: int, roles: dict[str, int]) -> int | None:
     if not lake.done("metrics", APP, window):
         names = {f"v{number}": number for number in roles.values()}
         folders = {
-            name: context.tracking.local_path(context.tracking.version(number))
+            name: model_folder(context, context.tracking.version(number))
             for name, number in names.items()
         }
         mapping = context.mapping
@@ -109,7 +109,7 @@ def _roles(context: Context, window: int) -> dict[str, int]:
         "champion": champion.version,
         "stale_weights": versions[0].version,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
+    (context.out / "windows").mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     part.write_text(json.dumps(roles))
     part.replace(path)

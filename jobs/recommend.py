@@ -26,7 +26,8 @@ from typing import Any, get_args
 from pyspark.sql import functions as F
 
 from jobs.context import Context, log, opened, parser, run, settings_of
-from jobs.shop import catalog_reader
+from jobs.shop import catalog_reader, model_folder
+from recsys_lib.adapters.places import fetch
 from recsys_lib.adapters.requests import answer_file
 from recsys_lib.adapters.shards import CatalogReader
 from recsys_lib.adapters.spark import spark_session
@@ -57,7 +58,7 @@ class OpenModel:
     def _opened(self) -> Opened:
         from recsys_lib.model.opening import open_scorer
 
-        scorer = open_scorer(self.folder, self.shop() if self.shop else None, form=self.form)
+        scorer = open_scorer(fetch(self.folder), self.shop() if self.shop else None, form=self.form)
         bundle = scorer.bundle
         shop, clock = bundle.catalog, Clock.of(bundle.lineage)
         return scorer, Asking(shop, clock, bundle.task, bundle.learned, bundle.targets)
@@ -77,7 +78,7 @@ def recommend(context: Context, window: int) -> int:
         settings = context.settings.recommend
         reader = catalog_reader(context, window + 1, 0)
         exam = _Everybody(
-            OpenModel(tracking.local_path(champion), settings.form, reader),
+            OpenModel(model_folder(context, champion), settings.form, reader),
             settings.k,
             settings.exclude_seen,
             champion.version,

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, TypeVar
 
 from tqdm import tqdm
@@ -176,18 +177,21 @@ def _farewell(context: Context, summary: RunSummary) -> None:
     print(f"\n{metric} by window, scored before learning\n\n{table(summary, metric)}\n")
     print(f"report   {shown}/report.html, {shown}/report.json")
     print(f"tables   {shown}/lake ({TABLE}: 20 for every user, with the model's version)")
-    print(f"versions mlflow ui --backend-store-uri sqlite:///{shown}/mlflow.db")
+    print(f"versions {_mlflow(context, shown)}")
     print(
         f"score    spark-submit jobs/recommend.py --run {shown} --histories FILE --k 20 "
         f"--model models:/{summary.name}@champion --out ANSWERS.parquet"
     )
 
 
+def _mlflow(context: Context, shown: str) -> str:
+    uri = context.settings.tracking.uri or f"sqlite:///{shown}/mlflow.db"
+    return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"
+
+
 def _relative(path: Any) -> str:
-    try:
-        return str(path.relative_to(path.cwd()))
-    except ValueError:
-        return str(path)
+    inside = isinstance(path, Path) and path.is_relative_to(Path.cwd())
+    return str(path.relative_to(Path.cwd()) if inside else path)
 
 
 def main(argv: list[str]) -> None:

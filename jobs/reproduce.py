@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 
 from jobs.context import Context, opened, parser, run
+from jobs.shop import model_folder
 from jobs.train import learn_and_ship, lesson
+from recsys_lib.adapters.places import fetch
 from recsys_lib.errors import TrackingError
 from recsys_lib.settings import Settings, validate
 from recsys_lib.train.lesson import Lesson
@@ -34,7 +36,7 @@ def lesson_of(
         tuple(lineage["windows"]),
         lineage["tables"],
         settings,
-        parent=context.tracking.local_path(context.tracking.version(parent)) if parent else None,
+        parent=model_folder(context, context.tracking.version(parent)) if parent else None,
         folder=str(context.out / "models" / f"reproduced-{version.version}"),
         lineage=lineage,
     )
@@ -60,7 +62,7 @@ def main(argv: list[str]) -> None:
         settings = validate(Settings, own["settings"], f"lineage of {version.uri}", [])
         again = lesson_of(context, version, settings, own)
         again, _ = learn_and_ship(context, again, settings.compress)
-        now = Bundle.load(again.folder)
+        now = Bundle.load(fetch(again.folder))
         distance = apart(was.arrays, now.arrays)
         print(f"{version.uri}: largest difference of a weight {distance:.2g}, in {again.folder}")
         if distance > CLOSE:

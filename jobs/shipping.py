@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from recsys_lib.adapters.places import delivery, fetch
 from recsys_lib.compress.widths import target, widths
 from recsys_lib.model.bundle import manifest_of
 from recsys_lib.settings import CompressSettings, PruneSettings
@@ -61,18 +62,19 @@ class Shrinking:
         from recsys_lib.model.bundle import Bundle
 
         bundle = Bundle.load(folder)
-        line = [Bundle.load(earlier) for earlier in self.line]
+        line = [Bundle.load(fetch(earlier)) for earlier in self.line]
         small = shrunk(bundle, self.heads, self.neurons, line)
         sparsity = MagnitudePruner(self.prune, 1).sparsity(small.arrays)["total"]
         lineage = {**small.lineage, "sparsity": sparsity if bundle.lineage["sparsity"] else 0.0}
-        replace(small, lineage=lineage).save(self.target)
+        with delivery(self.target) as place:
+            replace(small, lineage=lineage).save(place)
 
 
 def shrinks(lesson: Lesson, settings: CompressSettings) -> bool:
     """Only a fine-tune does: a first model has not pruned, so its magnitudes mean little."""
     if lesson.parent is None or not settings.shrink:
         return False
-    spec = manifest_of(Path(lesson.parent))["spec"]
+    spec = manifest_of(Path(fetch(lesson.parent)))["spec"]
     return target(spec, settings.heads, settings.neurons) != widths(spec)
 
 
@@ -101,6 +103,6 @@ def form_of(lesson: Lesson) -> Form:
     """What a lesson that is not shrunk makes."""
     if lesson.parent is None:
         return "dense"
-    if manifest_of(Path(lesson.parent))["spec"].get("block_heads"):
+    if manifest_of(Path(fetch(lesson.parent)))["spec"].get("block_heads"):
         return "shrunk"
     return "pruned" if lesson.prune.enabled else "dense"

@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from jobs.context import Context
+from recsys_lib.adapters.places import deliver, fetch, is_remote
 from recsys_lib.adapters.shards import CatalogReader, SequenceRows
 from recsys_lib.evaluate.anomalies import strange_windows
 from recsys_lib.evaluate.slates import Shelf
@@ -19,6 +20,7 @@ from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.histories import Scorer
 from recsys_lib.model.requests import requests
 from recsys_lib.settings import EvaluateSettings
+from recsys_lib.types import ModelVersion
 
 TABLES = ("vocabulary", "item_features", "item_counts", "plans")
 
@@ -58,6 +60,16 @@ def sequence_rows(context: Context, version: int, without: Sequence[int] = ()) -
     return SequenceRows(path, version, context.settings.run.seed, without=tuple(without))
 
 
+def model_folder(context: Context, version: ModelVersion) -> str:
+    """The version's folder as ranks and executors can `fetch` it, wherever they run."""
+    if not is_remote(context.out):
+        return context.tracking.local_path(version)
+    shared = context.out / "models" / f"{version.name}-{version.version}"
+    if not shared.exists():
+        deliver(context.tracking.local_path(version), str(shared))
+    return str(shared)
+
+
 def strange_increments(context: Context) -> dict[int, list[str]]:
     """Window -> what is wrong with it, as it was prepared (see `evaluate.anomalies`)."""
     return strange_windows(context.lake.small("vitals"), context.settings.gate)
@@ -90,7 +102,7 @@ class Exam:
         _, recent = self._opened()
         personal = PersonalFrequency(recent)
         recency = RecencyFrequency(recent, self.decay)
-        stale = FrozenScorer(ModelScorer(Bundle.load(self.stale)), "stale")
+        stale = FrozenScorer(ModelScorer(Bundle.load(fetch(self.stale))), "stale")
         return [*self.opened_models(), stale, Popularity(recent), personal, recency]
 
     def opened_models(self) -> Sequence[Scorer]:
@@ -98,7 +110,7 @@ class Exam:
         from recsys_lib.model.opening import open_scorer
 
         shop, _ = self._opened()
-        return [open_scorer(folder, shop, name) for name, folder in self.models.items()]
+        return [open_scorer(fetch(folder), shop, name) for name, folder in self.models.items()]
 
     def shelf(self) -> Shelf:
         """What slates are described by: recent buyers, and the category named in the settings."""

@@ -24,6 +24,7 @@ from jobs.reproduce import lesson_of
 from jobs.shipping import Shrinking, taught
 from jobs.shop import Exam, catalog_reader
 from jobs.train import learn
+from recsys_lib.adapters.places import is_remote
 from recsys_lib.compress.sweep import Measured, Shape, chosen, shapes, timed
 from recsys_lib.errors import SettingsError, SourceError, TrackingError
 from recsys_lib.evaluate.intervals import Replicates, estimate, replicates
@@ -45,6 +46,8 @@ def sweep(context: Context, version: ModelVersion, widths: list[float]) -> list[
     import recsys_lib.model.tensorflow  # noqa: F401  (first and quietly)
 
     window = version.learned + 1
+    if is_remote(context.out):
+        raise SourceError(f"a sweep needs a run folder on a local disk, got {context.out}")
     if not landed(context, window):
         raise SourceError(
             f"window {window} must have landed, because {version.uri} is judged on it; run "
@@ -81,7 +84,7 @@ def _widths(
 
 
 def _root(context: Context, version: ModelVersion) -> Path:
-    return Path(context.out) / "models" / f"sweep-{version.version}"
+    return Path(str(context.out)) / "models" / f"sweep-{version.version}"
 
 
 def _exported(context: Context, version: ModelVersion, shape: Shape, model: Path) -> Path:

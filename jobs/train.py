@@ -15,8 +15,9 @@ from pyspark.sql import functions as F
 
 from jobs.context import Context, log, opened, parser, run
 from jobs.shipping import Shipping, Shrinking, form_of, shrinks, taught
-from jobs.shop import catalog_reader, sequence_rows, shop_tables, strange_increments
-from recsys_lib.adapters.ranks import run_on_ranks
+from jobs.shop import catalog_reader, model_folder, sequence_rows, shop_tables, strange_increments
+from recsys_lib.adapters.places import KeptFile, appended, delivery, fetch
+from recsys_lib.adapters.ranks import patient, run_on_ranks, tell
 from recsys_lib.compress.widths import shares
 from recsys_lib.errors import SourceError, TrackingError
 from recsys_lib.evaluate.gate import judge
@@ -80,17 +81,22 @@ def learn_and_ship(
 
 
 def learn(context: Context, lesson: Lesson) -> dict[str, Any]:
-    """Learn the lesson on the ranks; the summary of the first."""
-    return run_on_ranks(
-        _learn,
-        lesson,
-        ranks=lesson.train.ranks,
-        threads=lesson.train.threads_per_rank,
-        timeout=lesson.train.start_seconds,
-        log=str(context.out / "ranks.log"),
-        progress=f"{lesson.folder}.progress" if context.settings.run.progress else None,
-        label=f"window {lesson.windows[1]}: training",
-    )
+    """Learn the lesson on the ranks, from its checkpoint on if there is one; the first's summary.
+
+    What the ranks print is in `ranks.log` of the run folder, however it ends.
+    """
+    label = f"window {lesson.windows[1]}: training"
+    with appended(context.out / "ranks.log") as ranks_log:
+        return run_on_ranks(
+            _learn,
+            replace(lesson, kept=KeptFile(f"{lesson.folder}.checkpoint")),
+            ranks=lesson.train.ranks,
+            threads=lesson.train.threads_per_rank,
+            timeout=lesson.train.start_seconds,
+            log=ranks_log,
+            settings=lesson.ranks,
+            label=label if context.settings.run.progress else None,
+        )
 
 
 def _pin(context: Context, window: int, lesson: Lesson) -> None:
@@ -118,7 +124,16 @@ def _learn(lesson: Lesson) -> dict[str, Any]:
     """Runs in the rank; TensorFlow and Horovod are imported there."""
     from recsys_lib.train.loop import learn_increment
 
-    return learn_increment(lesson)
+    with delivery(lesson.folder) as folder:
+        local = replace(
+            lesson,
+            folder=folder,
+            parent=fetch(lesson.parent) if lesson.parent else None,
+            teacher=fetch(lesson.teacher) if lesson.teacher else None,
+            tell=tell,
+            rest=patient,
+        )
+        return learn_increment(local)
 
 
 def new_pruner(*args: Any) -> Any:
@@ -151,7 +166,7 @@ def _lesson(context: Context, window: int) -> Lesson | None:
         windows,
         tables,
         settings,
-        parent=tracking.local_path(parent) if parent else None,
+        parent=model_folder(context, parent) if parent else None,
         folder=str(context.out / "models" / f"window-{window}"),
         lineage={
             "mapping": mapping.name,
@@ -195,6 +210,7 @@ def lesson(
         pruner=new_pruner,
         seed=settings.run.seed,
         lineage=lineage,
+        ranks=settings.ranks,
     )
 
 
@@ -219,13 +235,13 @@ def _axis(context: Context) -> str:
 def _register(
     context: Context, window: int, lesson: Lesson, summary: dict[str, Any]
 ) -> ModelVersion:
-    sparsity = summary["sparsity"]
+    sparsity, folder = summary["sparsity"], fetch(lesson.folder)
     form: Form = "shrunk" if lesson.teacher else form_of(lesson)
     metrics = {name: summary[name] for name in ("examples", "steps", "seconds", "cpu_seconds")}
     layers = {f"sparsity/{name}": share for name, share in sparsity.items() if name != "total"}
     return context.tracking.log_version(
         window,
-        lesson.folder,
+        folder,
         parent=lesson.lineage["parent"],
         params={**lesson.lineage["settings"], "tables": lesson.lineage["tables"]},
         metrics={
@@ -234,7 +250,7 @@ def _register(
             "sparsity": sparsity.get("total", 0.0),
             "parameters": summary["parameters"],
             "bytes": summary["bytes"],
-            "serving_bytes": folder_bytes(Path(lesson.folder) / FOLDER),
+            "serving_bytes": folder_bytes(Path(folder) / FOLDER),
             "loss": summary["loss"][-1][1],
         },
         curves={

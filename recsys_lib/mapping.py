@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from recsys_lib.settings import Section, read_yaml, validate
+from recsys_lib.types import Place
 
 RETURN = "return"  # the rule by which rows of `returns` are kept aside
 
@@ -134,7 +134,7 @@ class Mapping(Section):
         return self
 
 
-def load_mapping(path: str | Path) -> Mapping:
+def load_mapping(path: str | Place) -> Mapping:
     """Read a mapping file. Raises SettingsError with every fault at once."""
     values: dict[str, Any] = read_yaml(path)
     return validate(Mapping, values, str(path), [])

@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from recsys_lib.errors import SettingsError
+from recsys_lib.types import Place
 
 
 class Section(BaseModel):
@@ -269,6 +270,23 @@ class TrainSettings(Section):
         return self.strategy == "rehearse+distil" and self.distillation > 0
 
 
+class RanksSettings(Section):
+    """How ranks are launched, watched and joined (see `recsys_lib.adapters.ranks`)."""
+
+    stall_seconds: float = Field(60.0, gt=0, description="a rank without a step so long hangs")
+    relaunches: int = Field(3, ge=0, description="after a lost rank, until it is an error")
+    wait_seconds: float = Field(30.0, ge=0, description="for a lost slot to come back")
+    checkpoint_seconds: float = Field(
+        60.0, ge=0, description="between two checkpoints; 0: each step"
+    )
+    max_batch: int | None = Field(None, ge=1, description="examples of one rank's step, at most")
+    passes: int = Field(1, ge=1, description="parts of a rank's batch, learned one after another")
+    compression: Literal["none", "fp16"] = Field("none", description="of gradients on the network")
+    fusion_mib: int = Field(64, ge=0, description="small gradients are reduced together up to this")
+    cycle_ms: float = Field(1.0, gt=0, description="how long such a bundle is collected")
+    interface: str | None = Field(None, description="network interface between the ranks")
+
+
 class PruneSettings(Section):
     """tensorflow-model-optimization, polynomial schedule over the steps of each fine-tune."""
 
@@ -415,6 +433,7 @@ class Settings(Section):
     features: FeatureSettings = FeatureSettings()
     model: ModelSettings = ModelSettings()
     train: TrainSettings = TrainSettings()
+    ranks: RanksSettings = RanksSettings()
     prune: PruneSettings = PruneSettings()
     compress: CompressSettings = CompressSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
@@ -472,20 +491,22 @@ def validate(kind: type[S], values: dict[str, Any], source: str, faults: list[st
     return built
 
 
-def read_yaml(file: str | Path) -> dict[str, Any]:
+def read_yaml(file: str | Place) -> dict[str, Any]:
     """A YAML file that holds a mapping. Raises SettingsError."""
     faults: list[str] = []
-    values = _mapping_of(Path(file), faults)
+    values = _mapping_of(Path(file) if isinstance(file, str) else file, faults)
     if faults:
         raise SettingsError(str(file), faults)
     return values
 
 
-def _mapping_of(file: Path, faults: list[str]) -> dict[str, Any]:
+def _mapping_of(file: Place, faults: list[str]) -> dict[str, Any]:
     try:
         values = yaml.load(file.read_text(encoding="utf-8"), Loader=_PlainYaml)
     except OSError as error:
-        faults.append(f"{file} cannot be read ({error.strerror}); name an existing YAML file")
+        faults.append(
+            f"{file} cannot be read ({error.strerror or error}); name an existing YAML file"
+        )
         return {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         faults.append(f"{file} is not valid YAML: {' '.join(str(error).split())}")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -23,6 +24,21 @@ RAW_RECORD = (
 )
 
 Form = Literal["dense", "pruned", "shrunk", "int8"]
+
+
+class Place(Protocol):
+    """A folder or a file on any file system, in pathlib's words; Path is one."""
+
+    @property
+    def name(self) -> str: ...
+    def __truediv__(self, name: str, /) -> Self: ...
+    def with_suffix(self, suffix: str, /) -> Self: ...
+    def exists(self) -> bool: ...
+    def mkdir(self, *, parents: bool = False, exist_ok: bool = False) -> None: ...
+    def read_text(self, encoding: str | None = None) -> str: ...
+    def write_text(self, data: str, encoding: str | None = None) -> int: ...
+    def replace(self, target: Self, /) -> Self: ...
+    def glob(self, pattern: str, /) -> Iterable[Self]: ...
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from recsys_lib.adapters.registry import (
 )
 from recsys_lib.errors import TrackingError
 from recsys_lib.settings import TrackingSettings
-from recsys_lib.types import Estimate, EvalReport, Form, ModelVersion, Verdict
+from recsys_lib.types import Estimate, EvalReport, Form, ModelVersion, Place, Verdict
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,9 +45,9 @@ Curve = Sequence[tuple[int, float]]
 class Tracking:
     """The store of one run folder: SQLite and local artefacts unless `settings.uri` says else."""
 
-    def __init__(self, settings: TrackingSettings, out: str | Path, name: str) -> None:
+    def __init__(self, settings: TrackingSettings, out: str | Place, name: str) -> None:
         self._mlflow = quiet_mlflow()
-        folder = Path(out).resolve()
+        folder = Path(str(out)).resolve()
         self.name = name
         self.uri = settings.uri or f"sqlite:///{folder / 'mlflow.db'}"
         if settings.uri is None:

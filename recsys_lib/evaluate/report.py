@@ -7,24 +7,25 @@ import math
 from collections.abc import Iterable
 from dataclasses import asdict
 from html import escape
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from recsys_lib.evaluate.plots import label, pictures
 from recsys_lib.evaluate.summary import RunSummary, WindowSummary, to_json, value_of
+from recsys_lib.types import Place
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+P = TypeVar("P", bound=Place)
 
 COLUMNS = ("stale", "stale_weights", "popularity", "personal_frequency", "candidate")
 """Scorers of the table, where they were judged."""
 
 
-def write_report(summary: RunSummary, out: str | Path) -> tuple[Path, Path]:
+def write_report(summary: RunSummary, out: P) -> tuple[P, P]:
     """Write `out`/report.json and `out`/report.html; the second needs no other file."""
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    data, page = folder / "report.json", folder / "report.html"
+    out.mkdir(parents=True, exist_ok=True)
+    data, page = out / "report.json", out / "report.html"
     data.write_text(to_json(asdict(summary)) + "\n", encoding="utf-8")
     page.write_text(html(summary), encoding="utf-8")
     return data, page

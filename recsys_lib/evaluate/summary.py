@@ -10,10 +10,11 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from recsys_lib.types import Estimate, EvalReport, Verdict
+from recsys_lib.types import Estimate, EvalReport, Place, Verdict
+
+P = TypeVar("P", bound=Place)
 
 FOLDER = "windows"
 
@@ -88,9 +89,9 @@ def value_of(window: WindowSummary, scorer: str, metric: str) -> float:
     return found.value if found else math.nan
 
 
-def write_window(summary: WindowSummary, out: str | Path) -> Path:
+def write_window(summary: WindowSummary, out: P) -> P:
     """`out`/windows/<window>.json, replaced as a whole: a kill leaves the old file or the new."""
-    folder = Path(out) / FOLDER
+    folder = out / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{summary.window:06d}.json"
     part = path.with_suffix(".part")
@@ -98,9 +99,9 @@ def write_window(summary: WindowSummary, out: str | Path) -> Path:
     return part.replace(path)
 
 
-def read_windows(out: str | Path) -> tuple[WindowSummary, ...]:
+def read_windows(out: Place) -> tuple[WindowSummary, ...]:
     """Every window summary of a run folder, in order; none yet is an empty tuple."""
-    files = sorted((Path(out) / FOLDER).glob("*.json"))
+    files = sorted((out / FOLDER).glob("*.json"), key=str)
     return tuple(window_of(json.loads(file.read_text(encoding="utf-8"))) for file in files)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,9 @@ Reader = Callable[[int], Iterator[pa.RecordBatch]]
 class Feed:
     """Makes batches. Everything random comes from `seed`, the rank and the epoch.
 
-    Only decisions before `cut` on the window axis count; with `later`, only those from it on.
+    What is drawn for a whole batch comes from `common`, so that all ranks look up the same rows of
+    the tables. Only decisions before `cut` on the window axis count; with `later`, only those from
+    it on.
     """
 
     catalog: Catalog
@@ -38,6 +41,7 @@ class Feed:
     model: ModelSettings
     train: TrainSettings
     seed: int
+    common: int = 0
     cut: float = math.inf
     later: bool = False
 
@@ -45,15 +49,25 @@ class Feed:
         """Examples in one epoch of this rank's share."""
         return sum(len(self.examples(batch)[0]) for batch in reader(0))
 
-    def batches(self, new: Reader, old: Reader | None, size: int, share: float) -> Iterator[Batch]:
-        """Batches of exactly `size` examples without end, `share` of each rehearsed from `old`."""
+    def batches(
+        self, new: Reader, old: Reader | None, size: int, share: float, start: int = 0
+    ) -> Iterator[Batch]:
+        """Batches of exactly `size` examples without end, `share` of each rehearsed from `old`.
+        The first `start` of them are passed over: read, but not made."""
         rehearsed = min(size - 1, round(size * share)) if old is not None else 0
         fresh = self._stream(new, size - rehearsed)
         earlier = self._stream(old, rehearsed) if old is not None and rehearsed else None
-        random = np.random.default_rng(self.seed)
-        for part in fresh:
+        for number, part in enumerate(fresh):
             parts = [part] if earlier is None else [part, next(earlier)]
-            yield self._batch(*_joined(parts), random, size - rehearsed)
+            if number < start:
+                continue
+            # By its number, so that it is the same batch however often the lesson was begun.
+            own, shared = (np.random.default_rng([seed, number]) for seed in self._seeds)
+            yield self._batch(*_joined(parts), own, size - rehearsed, shared)
+
+    @property
+    def _seeds(self) -> tuple[int, int]:
+        return self.seed, self.common
 
     def _stream(self, reader: Reader, size: int) -> Iterator[tuple[Histories, Targets]]:
         held: list[tuple[Histories, Targets]] = []
@@ -94,6 +108,7 @@ class Feed:
         targets: Targets,
         random: np.random.Generator,
         new: int | None = None,
+        common: np.random.Generator | None = None,
     ) -> Batch:
         """`new` of the examples, which come first, are new ones; None: all."""
         new = len(histories) if new is None else new
@@ -107,7 +122,7 @@ class Feed:
         order = _shuffle(targets, random)
         padded = pad_right(targets.items[order], targets.offsets, width, 0)
         weight = pad_right(self._weights(targets)[order], targets.offsets, width, 0.0)
-        negatives, log_q = self._negatives(random)
+        negatives, log_q = self._negatives(common or random)
         items = {
             "recent_items": x["recent_items"],
             "copy_items": x["copy_items"],
@@ -145,10 +160,18 @@ class Feed:
         if items <= self.train.full_softmax_items:
             every = np.arange(1, items + 1, dtype=np.int32)
             return every, np.zeros(items, np.float32)
+        q, total = self._chances
+        drawn = total.searchsorted(random.random(draws), side="right")
+        return (drawn + 1).astype(np.int32), np.log(draws * q[drawn]).astype(np.float32)
+
+    @cached_property
+    def _chances(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Of each item to be drawn, and summed up: made once, as there may be millions."""
+        items = self.catalog.items
         share = np.exp(self.catalog.stats.values[-1, 1:, 0].astype(np.float64)) ** 0.75
         q = 0.5 * share / share.sum() + 0.5 / items
-        drawn = random.choice(items, size=draws, p=q / q.sum())
-        return (drawn + 1).astype(np.int32), np.log(draws * q[drawn]).astype(np.float32)
+        total = q.cumsum()
+        return q, total / total[-1]
 
 
 def _log_value(targets: Targets) -> NDArray[np.float32]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
 
 from recsys_lib.model.catalog import Catalog
-from recsys_lib.settings import ModelSettings, PruneSettings, TrainSettings
+from recsys_lib.settings import ModelSettings, PruneSettings, RanksSettings, TrainSettings
 from recsys_lib.types import Exemplars
 
 
@@ -27,6 +28,28 @@ class Rows(Protocol):
     ) -> Iterator[pa.RecordBatch]:
         """Some of this rank's rows of these windows, to be rehearsed."""
         ...
+
+
+class Kept(Protocol):
+    """One file that outlives a rank, on a file system that all ranks reach. Picklable."""
+
+    def put(self, file: Path) -> None:
+        """Replace what was kept, whole or not at all; `file` is used up."""
+        ...
+
+    def get(self, folder: Path) -> Path | None:
+        """A local copy in `folder`; None where nothing is kept."""
+        ...
+
+    def drop(self) -> None:
+        """Keep nothing any more."""
+        ...
+
+
+class Tell(Protocol):
+    """Takes the word of a rank that a step is done."""
+
+    def __call__(self, step: int, steps: int, loss: float | None = None) -> None: ...
 
 
 class Pruner(Protocol):
@@ -53,6 +76,9 @@ class Lesson:
     is a model folder whose answers are kept on every example; where there is none, those of the
     parent are, on the rehearsed ones. `finish` is called with the folder by the first rank when
     the model is saved there.
+
+    `kept` holds the lesson's checkpoint, `tell` hears of every step, and `rest` is called when the
+    steps are over.
     """
 
     windows: tuple[int, int]
@@ -71,3 +97,7 @@ class Lesson:
     lineage: dict[str, Any]
     teacher: str | None = None
     finish: Callable[[str], None] | None = None
+    ranks: RanksSettings = field(default_factory=RanksSettings)
+    kept: Kept | None = None
+    tell: Tell | None = None
+    rest: Callable[[], None] | None = None

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -23,12 +21,14 @@ from recsys_lib.model.network import Network, Spec
 from recsys_lib.model.scorer import spec_of
 from recsys_lib.model.tensorflow import tf
 from recsys_lib.model.weights import load_arrays, named_arrays
+from recsys_lib.train.checkpoint import Keeper
 from recsys_lib.train.feed import Feed, Reader
 from recsys_lib.train.lesson import Lesson
 from recsys_lib.train.loss import answers, mixture_loss
 from recsys_lib.train.masks import by_layer, check_equal_on_all_ranks, check_masks
 from recsys_lib.train.optimizers import load_slots, optimizer, save_slots
-from recsys_lib.train.steps import Signature, prefetched, schedule, step_function, teacher
+from recsys_lib.train.pace import highest_rate, pass_size, schedule, steps_of
+from recsys_lib.train.steps import Signature, prefetched, signature_of, step_function, teacher
 from recsys_lib.train.validation import BATCHES, Validation
 from recsys_lib.types import Exemplars
 
@@ -57,6 +57,7 @@ def learn_increment(lesson: Lesson) -> dict[str, Any]:
         model=lesson.model,
         train=lesson.train,
         seed=lesson.seed + 1000 * hvd.rank(),
+        common=lesson.seed,
         cut=_cut(lesson),
     )
     examples = int(_total(feed.count(_own(lesson, lesson.windows))))
@@ -66,7 +67,9 @@ def learn_increment(lesson: Lesson) -> dict[str, Any]:
     if not examples:
         hvd.shutdown()
         return {"examples": 0}
-    steps = _steps(lesson, examples, first=parent is None)
+    size, passes = pass_size(lesson, hvd.size()), lesson.ranks.passes
+    whole = size * passes * hvd.size()
+    steps = steps_of(lesson, examples, whole, first=parent is None)
     pruner = _pruner(lesson, parent, steps)
     network = Network(_spec(lesson, catalog, parent), lesson.seed, pruner.wrap if pruner else None)
     if parent:
@@ -76,39 +79,44 @@ def learn_increment(lesson: Lesson) -> dict[str, Any]:
     variables = network.variables()
     slots = parent.optimizer if parent else {}
     load_slots(lesson.train.optimizer, built, variables, slots)
+    keeper = Keeper(lesson, network, built, variables)
+    start = min(steps - 1, keeper.seen // whole)
     hvd.broadcast_variables([*variables.values(), *built.variables()], root_rank=0)
 
-    size = max(1, lesson.train.batch_size // hvd.size())
     share = lesson.train.rehearsal / (1 + lesson.train.rehearsal) if lesson.rehearse else 0.0
     old = _own_or_all(_rehearsed(lesson, examples), feed) if lesson.rehearse else None
     new = _own_or_all(partial(lesson.rows.batches, lesson.windows), feed)
-    batches, signature = prefetched(feed.batches(new, old, size, share))
+    batches, first = prefetched(feed.batches(new, old, size, share, start * passes))
     master = teacher(lesson, catalog, parent)
-    step_fn = step_function(network, built, catalog, lesson, signature, master)
-    peak = lesson.train.increment_learning_rate if parent else lesson.train.learning_rate
-    curve: list[tuple[int, float]] = []
+    step_fn = step_function(network, built, catalog, lesson, first, master)
+    peak = highest_rate(lesson, whole, first=parent is None)
+    curve = list(keeper.curve)
     sparse: list[tuple[int, dict[str, float]]] = []
-    report = _progress(lesson, steps)
-    watch = _validation(lesson, network, catalog, feed, signature, size, steps, bool(pruner))
-    for step in range(steps):
+    watch = _validation(
+        lesson, network, catalog, feed, signature_of(first), size, steps, bool(pruner)
+    )
+    for step in range(start, steps):
         rate.assign(peak * schedule(step, steps, lesson.train.warmup))
         if pruner:
             pruner.at_step(network, step)
-        loss = step_fn(next(batches))
+        loss = step_fn([next(batches) for _ in range(passes)])
         check_masks(network, pruner)
+        _tell(lesson, step + 1, steps, curve)
         if step % max(1, steps // 100) == 0 or step == steps - 1:
-            curve.append((step, float(hvd.allreduce(loss))))
+            curve.append((step, float(loss)))
             if pruner:
                 sparse.append((step, pruner.sparsity(named_arrays(network))))
-            report(step + 1, curve[-1][1])
+        keeper.after((step + 1) * whole, curve)
         if watch and watch.is_enough(step):
             break
+    _rest(lesson)
     arrays = watch.best if watch and watch.best else named_arrays(network)
     check_equal_on_all_ranks(arrays)
     sparsity = pruner.sparsity(arrays) if pruner else {}
     summary = {
         "examples": examples,
         "steps": steps,
+        "resumed": start,
         "ranks": hvd.size(),
         "seconds": round(time.monotonic() - started, 2),
         "cpu_seconds": round(time.process_time(), 2),
@@ -138,6 +146,7 @@ def learn_increment(lesson: Lesson) -> dict[str, Any]:
             },
         ).save(lesson.folder)
         _finish(lesson)
+        keeper.drop()
 
     on_first_rank(save)
     _total(0.0)  # no rank reports success before the files are there
@@ -244,13 +253,6 @@ def _validation(
     )
 
 
-def _steps(lesson: Lesson, examples: int, first: bool) -> int:
-    epochs = lesson.train.epochs if first else lesson.train.increment_epochs
-    share = 1 + (lesson.train.rehearsal if lesson.rehearse else 0.0)
-    least = lesson.train.min_steps if first else 1
-    return max(least, math.ceil(examples * share * epochs / lesson.train.batch_size))
-
-
 def _pruner(lesson: Lesson, parent: Bundle | None, steps: int) -> Any:
     """Only fine-tunes prune: the first model learns dense, as its magnitudes mean nothing yet."""
     if parent is None or lesson.pruner is None or not lesson.prune.enabled:
@@ -270,16 +272,11 @@ def _spec(lesson: Lesson, catalog: Catalog, parent: Bundle | None) -> Any:
     return spec_of({"items": catalog.items, "types": len(catalog.types) - 1, **shop, **sizes})
 
 
-def _progress(lesson: Lesson, steps: int) -> Callable[[int, float], None]:
-    """Write the first rank's position where the launching process can read it."""
-    path = Path(f"{lesson.folder}.progress")
-    if hvd.rank() == 0:
-        path.parent.mkdir(parents=True, exist_ok=True)
+def _tell(lesson: Lesson, step: int, steps: int, curve: list[tuple[int, float]]) -> None:
+    if lesson.tell:
+        lesson.tell(step, steps, curve[-1][1] if curve and hvd.rank() == 0 else None)
 
-    def report(step: int, loss: float) -> None:
-        if hvd.rank() == 0:
-            part = path.with_suffix(".part")
-            part.write_text(json.dumps({"step": step, "steps": steps, "loss": loss}))
-            os.replace(part, path)
 
-    return report
+def _rest(lesson: Lesson) -> None:
+    if lesson.rest:
+        lesson.rest()

@@ -1,4 +1,4 @@
-"""One training step: what is traced, what it is fed, how fast it learns, and whom it listens to."""
+"""One training step: what is traced, what it is fed, and whom it listens to."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from recsys_lib.model.weights import load_arrays
 from recsys_lib.train.feed import Batch
 from recsys_lib.train.lesson import Lesson
 from recsys_lib.train.loss import answers, distillation_loss, mixture_loss, value_loss
+from recsys_lib.train.reduce import Reducer, added, best_way, looked_up
 
 Signature = dict[str, tf.TensorSpec]
 Teacher = tuple[Network, float, bool]
@@ -46,20 +47,25 @@ def step_function(
     built: Any,
     catalog: Catalog,
     lesson: Lesson,
-    signature: Signature,
+    first: Batch,
     teacher: Teacher | None,
-) -> Callable[[dict[str, tf.Tensor]], tf.Tensor]:
+) -> Callable[[list[dict[str, tf.Tensor]]], tf.Tensor]:
+    """Learns the parts of a batch; gives the mean loss of all ranks. `first`: any of the feed."""
     attributes = tf.constant(catalog.attributes)
     stats = tf.constant(catalog.stats.values)
-    variables = list(network.variables().values())
+    named = network.variables()
+    names, variables = list(named), list(named.values())
+    tables = {n: (v.shape[0], v.shape[1]) for n, v in named.items() if n.endswith("/embeddings")}
+    looked = looked_up(first["pool"], tables) if hvd.size() > 1 else {}
+    ways = {name: best_way(rows, hvd.size()) for name, rows in looked.items()}
+    reduce = Reducer(lesson.ranks, ways)
 
     # Traced once: Horovod pairs all-reduces by names that each trace makes anew, so ranks that
     # retrace at different steps would wait for each other for ever. Neither autograph nor the
     # graph optimiser finds anything to do here, and both take longer than a small increment.
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
-    @tf.function(input_signature=[signature], autograph=False)
-    def step(x: dict[str, tf.Tensor]) -> tf.Tensor:
+    def learned(x: dict[str, tf.Tensor]) -> tuple[tf.Tensor, list[Any]]:
         with tf.GradientTape() as tape:
             told = answers(network, x, attributes, stats, training=True)
             loss = mixture_loss(told, x)
@@ -70,36 +76,39 @@ def step_function(
                 right = answers(master, x, attributes, stats, training=False)
                 rows = tf.ones_like(x["rehearsed"]) if always else x["rehearsed"]
                 loss += weight * distillation_loss(right, told, rows)
-        tape = hvd.DistributedGradientTape(tape)
-        gradients = tape.gradient(loss, variables)
-        pairs = [(g, v) for g, v in zip(gradients, variables, strict=True) if g is not None]
-        clipped, _ = tf.clip_by_global_norm([g for g, _ in pairs], lesson.train.clip_norm)
-        built.apply_gradients(zip(clipped, [v for _, v in pairs], strict=True))
+        return loss, tape.gradient(loss, variables)
+
+    @tf.function(input_signature=[[signature_of(first)] * lesson.ranks.passes], autograph=False)
+    def step(parts: list[dict[str, tf.Tensor]]) -> tf.Tensor:
+        losses, each = zip(*map(learned, parts), strict=True)
+        total = [added(list(gradients)) for gradients in zip(*each, strict=True)]
+        used = [place for place, gradient in enumerate(total) if gradient is not None]
+        found, norm, loss = reduce(
+            [total[place] for place in used],
+            [names[place] for place in used],
+            tf.add_n(losses) / len(losses),
+        )
+        clipped, _ = tf.clip_by_global_norm(found, lesson.train.clip_norm, norm)
+        built.apply_gradients(zip(clipped, [variables[place] for place in used], strict=True))
         return loss
 
     return step
 
 
-def prefetched(batches: Iterator[Batch]) -> tuple[Iterator[dict[str, tf.Tensor]], Signature]:
-    """Batches as tensors, made by another thread while a step runs."""
-    first = next(batches)
-    signature = {
+def signature_of(batch: Batch) -> Signature:
+    return {
         name: tf.TensorSpec([None] * value.ndim, tf.as_dtype(value.dtype))
-        for name, value in first.items()
+        for name, value in batch.items()
     }
+
+
+def prefetched(batches: Iterator[Batch]) -> tuple[Iterator[dict[str, tf.Tensor]], Batch]:
+    """Batches as tensors, made by another thread while a step runs; and the first of them."""
+    first = next(batches)
 
     def again() -> Iterator[Batch]:
         yield first
         yield from batches
 
-    data = tf.data.Dataset.from_generator(again, output_signature=signature)
-    return iter(data.prefetch(4)), signature
-
-
-def schedule(step: int, steps: int, warmup: float) -> float:
-    """Linear warm-up, then a half cosine down to a twentieth."""
-    rising = max(1, round(warmup * steps))
-    if step < rising:
-        return (step + 1) / rising
-    done = (step - rising) / max(1, steps - rising)
-    return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done))
+    data = tf.data.Dataset.from_generator(again, output_signature=signature_of(first))
+    return iter(data.prefetch(4)), first

@@ -8,14 +8,15 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from recsys_lib.adapters.jars import pyspark_home
-from tests.cluster import hdfs, kafka, mariadb
+from tests.cluster import hdfs, kafka, mariadb, mlflow, standalone, yarn
 from tests.cluster.process import ClusterError, MissingError, Service, free_port
 
 POM = Path(__file__).with_name("pom.xml")
-PARTS = ("hdfs", "kafka", "mariadb")
-JARS = {"hdfs": "hadoop", "kafka": "kafka"}
+PARTS = ("hdfs", "kafka", "mariadb", "yarn", "spark", "mlflow")
+JARS = {"hdfs": "hadoop", "yarn": "hadoop", "kafka": "kafka"}
 CONNECTORS = {"kafka": "spark-sql-kafka", "mariadb": "mariadb-java-client"}
 
 
@@ -25,7 +26,7 @@ class Cluster:
 
     folder: Path
     name: str = "run"
-    datanodes: int = 1
+    datanodes: int = 2
 
     def missing(self, part: str) -> str | None:
         """Why `part` cannot run on this machine; None where it can."""
@@ -34,7 +35,9 @@ class Cluster:
             lacking = [name for name in names if mariadb.program(name) is None]
             told = f"no {', '.join(lacking)} on this machine: apt-get install mariadb-server"
             return told if lacking else None
-        if not self._jars(part).exists() and shutil.which("mvn") is None:
+        if part == "mlflow":
+            return None
+        if part in JARS and not self._jars(part).exists() and shutil.which("mvn") is None:
             return "Maven is missing, which brings its jars: apt-get install maven"
         if shutil.which("java") is None:
             return "Java is missing: apt-get install openjdk-17-jdk-headless"
@@ -68,6 +71,7 @@ class Cluster:
         if ports:
             for service in reversed(self._services(ports, PARTS)):
                 service.stop(hard=True)
+            yarn.end_containers(self._run)
         shutil.rmtree(self._run, ignore_errors=True)
 
     def service(self, name: str) -> Service:
@@ -79,7 +83,14 @@ class Cluster:
 
     def addresses(self) -> dict[str, str]:
         ports = self._known_ports()
-        known = {"hdfs": hdfs.address, "kafka": kafka.address, "mariadb": mariadb.address}
+        known = {
+            "hdfs": hdfs.address,
+            "kafka": kafka.address,
+            "mariadb": mariadb.address,
+            "yarn": yarn.address,
+            "spark": standalone.address,
+            "mlflow": mlflow.address,
+        }
         return {part: of(ports) for part, of in known.items()} if ports else {}
 
     def running(self) -> dict[str, int | None]:
@@ -91,6 +102,20 @@ class Cluster:
         if said is None:
             raise ClusterError(f"MariaDB refused: {text}")
         return said
+
+    @property
+    def hadoop_conf(self) -> Path:
+        """HADOOP_CONF_DIR for what is submitted to YARN."""
+        return yarn.client_conf(self._run)
+
+    @property
+    def containers(self) -> Path:
+        """Folder of the NodeManagers, with what YARN's containers have said."""
+        return self._run
+
+    def applications(self) -> list[dict[str, Any]]:
+        """YARN's, youngest first."""
+        return yarn.applications(self._known_ports())
 
     @property
     def _run(self) -> Path:
@@ -106,6 +131,9 @@ class Cluster:
             "hdfs": lambda: hdfs.services(self._run, self._jars("hdfs"), ports, self.datanodes),
             "kafka": lambda: kafka.services(self._run, self._jars("kafka"), ports),
             "mariadb": lambda: mariadb.services(self._run, ports),
+            "yarn": lambda: yarn.services(self._run, self._jars("yarn"), ports, self.datanodes),
+            "spark": lambda: standalone.services(self._run, ports),
+            "mlflow": lambda: mlflow.services(self._run, ports),
         }
         return [service for part in parts for service in made[part]()]
 
@@ -118,6 +146,7 @@ class Cluster:
         known = self._known_ports()
         if not known:
             names = [*hdfs.ports(self.datanodes), *kafka.PORTS, *mariadb.PORTS]
+            names = [*names, *yarn.ports(), *standalone.PORTS, *mlflow.PORTS]
             known = {name: free_port() for name in names}
             self._run.mkdir(parents=True, exist_ok=True)
             (self._run / "ports.json").write_text(json.dumps(known))

@@ -45,6 +45,21 @@ def mariadb(cluster: Cluster) -> str:
     return _started(cluster, "mariadb")
 
 
+@pytest.fixture(scope="session")
+def yarn(cluster: Cluster, hdfs: str) -> str:
+    return _started(cluster, "yarn")
+
+
+@pytest.fixture(scope="session")
+def standalone(cluster: Cluster) -> str:
+    return _started(cluster, "spark")
+
+
+@pytest.fixture(scope="session")
+def mlflow(cluster: Cluster) -> str:
+    return _started(cluster, "mlflow")
+
+
 @pytest.fixture
 def live(spark: SparkSession, hdfs: str, tmp_path: Path) -> Live:
     """A lake of its own on HDFS, and jobs that land in it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from xml.sax.saxutils import escape
 
@@ -35,13 +35,13 @@ def services(folder: Path, jars: Path, ports: Mapping[str, int], datanodes: int)
         "dfs.namenode.rpc-address": f"localhost:{ports['namenode']}",
         "dfs.namenode.http-address": f"localhost:{ports['namenode.http']}",
     }
-    sites = _sites(ports, datanodes)
+    common = sites(ports, datanodes)
 
     def command(node: Path, main: str) -> list[str]:
         return java("256m", [node / "conf", jars / "*"], main)
 
     def format_disk(node: Path) -> None:
-        _write(node / "conf", {**sites, **named})
+        write(node / "conf", {**common, **named})
         asked = [*command(node, NAMENODE), "-format", "-force", "-nonInteractive"]
         done = subprocess.run(asked, capture_output=True, text=True, check=False)
         if done.returncode != 0:
@@ -64,7 +64,7 @@ def services(folder: Path, jars: Path, ports: Mapping[str, int], datanodes: int)
         mine = _datanode(name, node, ports)
 
         def prepare(node: Path, mine: dict[str, str] = mine) -> None:
-            _write(node / "conf", {**sites, **mine})
+            write(node / "conf", {**common, **mine})
 
         def counted(number: int = number, name: str = name) -> bool:
             # Its own page, and not the count alone: a node that was just killed still counts.
@@ -75,7 +75,13 @@ def services(folder: Path, jars: Path, ports: Mapping[str, int], datanodes: int)
     return made
 
 
-def _sites(ports: Mapping[str, int], datanodes: int) -> dict[str, str]:
+def admin(conf: Path, jars: Path, *args: str) -> list[str]:
+    """The command of an administrator, such as -setSpaceQuota 1g /folder."""
+    return [*java("128m", [conf, jars / "*"], "org.apache.hadoop.hdfs.tools.DFSAdmin"), *args]
+
+
+def sites(ports: Mapping[str, int], datanodes: int) -> dict[str, str]:
+    """What servers and clients of this HDFS must know."""
     return {
         "fs.defaultFS": address(ports),
         "dfs.replication": str(min(2, datanodes)),
@@ -100,12 +106,15 @@ def _datanode(name: str, node: Path, ports: Mapping[str, int]) -> dict[str, str]
     }
 
 
-def _write(conf: Path, values: Mapping[str, str]) -> None:
+def write(
+    conf: Path, values: Mapping[str, str], files: Sequence[str] = ("core-site", "hdfs-site")
+) -> None:
+    """The same properties under each name: every server takes those that it knows."""
     conf.mkdir(parents=True, exist_ok=True)
     lines = [
         f"<property><name>{name}</name><value>{escape(value)}</value></property>"
         for name, value in values.items()
     ]
     text = "\n".join(["<configuration>", *lines, "</configuration>", ""])
-    for name in ("core-site.xml", "hdfs-site.xml"):
-        (conf / name).write_text(text)
+    for name in files:
+        (conf / f"{name}.xml").write_text(text)

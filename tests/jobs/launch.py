@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,12 +65,15 @@ class Job:
         log: Path,
         small: bool = True,
         conf: Mapping[str, str] = CONF,
+        options: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
     ) -> None:
         self.mark = uuid.uuid4().hex
         sets = [f"--set={key}={value}" for key, value in SMALL.items()] if small else []
         command = [
             str(Path(sys.executable).with_name("spark-submit")),
             *(f"--conf={key}={value}" for key, value in conf.items()),
+            *options,
             f"jobs/{name}.py",
             *map(str, args),
             *sets,
@@ -81,7 +84,7 @@ class Job:
             self.process = subprocess.Popen(
                 command,
                 cwd=ROOT,
-                env=_environment(self.mark),
+                env={**_environment(self.mark), **(env or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,

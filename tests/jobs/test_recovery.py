@@ -28,10 +28,13 @@ def _points(out: Path) -> dict[str, Callable[[], bool]]:
     def says(text: str) -> bool:
         return log.exists() and text in log.read_text()
 
+    def started(ranks_log: Path) -> bool:
+        return ranks_log.exists() and "ranks are here" in ranks_log.read_text()
+
     return {
         "while the log is cut": (out / "landing" / "staging.unfinished").exists,
         "landed but not cleaned": (lake / "bronze" / "_delta_log" / f"{0:020d}.json").exists,
-        "while the first model learns": (out / "models" / "window-3.progress").exists,
+        "while the first model learns": lambda: started(out / "ranks.log"),
         "before the next window has sequences": (
             lake / "silver" / "_delta_log" / f"{1:020d}.json"
         ).exists,

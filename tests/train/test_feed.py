@@ -177,3 +177,18 @@ def test_only_target_types_are_learned() -> None:
     histories, found = replace(feed_of(), catalog=shop).examples(rows.to_batches()[0])
     assert len(histories) == 1
     assert found.items.tolist() == [2]
+
+
+def test_a_feed_that_begins_later_gives_the_same_batches_from_there_on() -> None:
+    whole = list(islice(feed_of().batches(NEW, OLD, 2, 0.5), 7))
+    later = list(islice(feed_of().batches(NEW, OLD, 2, 0.5, start=4), 3))
+    for one, other in zip(whole[4:], later, strict=True):
+        assert all((one[name] == other[name]).all() for name in one)
+
+
+def test_ranks_draw_the_same_negatives_for_the_same_step() -> None:
+    few = {"full_softmax_items": 0, "negatives": 4}
+    ranks = [replace(feed_of(40, seed, **few), common=7) for seed in (1, 1001)]
+    for one, other in islice(zip(*(r.batches(NEW, None, 2, 0.0) for r in ranks), strict=True), 3):
+        ours, theirs = (batch["pool"][batch["negatives"]] for batch in (one, other))
+        assert ours.tolist() == theirs.tolist()

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -42,11 +41,6 @@ def test_the_summary_counts_examples_steps_and_bytes(first: Learned) -> None:
     assert (summary["ranks"], summary["sparsity"]) == (1, {})
     assert summary["bytes"] == sum(f.stat().st_size for f in Path(first.lesson.folder).iterdir())
     assert summary["parameters"] == sum(array.size for array in first.bundle.arrays.values())
-
-
-def test_progress_is_left_where_the_launcher_reads_it(first: Learned) -> None:
-    progress = json.loads(Path(f"{first.lesson.folder}.progress").read_text())
-    assert progress["step"] == progress["steps"] == first.summary["steps"]
 
 
 def test_the_bundle_remembers_what_it_learned_and_from_what(first: Learned) -> None:

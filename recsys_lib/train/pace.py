@@ -1,0 +1,38 @@
+"""How many steps a lesson has, of how many examples, and how fast each learns: fitted to the ranks
+that there are."""
+
+from __future__ import annotations
+
+import math
+
+from recsys_lib.train.lesson import Lesson
+
+
+def pass_size(lesson: Lesson, ranks: int) -> int:
+    """Examples of one pass of a rank: equal parts of the whole, as far as its memory goes."""
+    part = max(1, lesson.train.batch_size // ranks // lesson.ranks.passes)
+    return min(part, lesson.ranks.max_batch or part)
+
+
+def steps_of(lesson: Lesson, examples: int, whole: int, first: bool) -> int:
+    """`whole`: examples of a step over all ranks."""
+    epochs = lesson.train.epochs if first else lesson.train.increment_epochs
+    share = 1 + (lesson.train.rehearsal if lesson.rehearse else 0.0)
+    least = lesson.train.min_steps if first else 1
+    return max(least, math.ceil(examples * share * epochs / whole))
+
+
+def highest_rate(lesson: Lesson, whole: int, first: bool) -> float:
+    """In proportion lower where a step has fewer examples than were asked for."""
+    train = lesson.train
+    asked = train.learning_rate if first else train.increment_learning_rate
+    return asked * min(1.0, whole / train.batch_size)
+
+
+def schedule(step: int, steps: int, warmup: float) -> float:
+    """Linear warm-up, then a half cosine down to a twentieth."""
+    rising = max(1, round(warmup * steps))
+    if step < rising:
+        return (step + 1) / rising
+    done = (step - rising) / max(1, steps - rising)
+    return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done))

@@ -1,0 +1,91 @@
+"""Remote places, on fsspec's file system in memory: the words are those of hdfs://."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+
+import pytest
+
+from recsys_lib.adapters.places import KeptFile, appended, delivery, fetch, place
+
+
+@pytest.fixture
+def remote() -> str:
+    return f"memory://{uuid.uuid4().hex}"
+
+
+def test_a_remote_folder_speaks_as_a_path_does(remote: str) -> None:
+    folder = place(f"{remote}/run/") / "windows"
+    folder.mkdir(parents=True, exist_ok=True)
+    assert list(folder.glob("*.json")) == []
+    file = folder / "000007.json"
+    part = file.with_suffix(".part")
+    for text in ("old", "new"):
+        part.write_text(text, encoding="utf-8")
+        assert part.replace(file) == file
+    assert file.exists()
+    assert not part.exists()
+    assert file.read_text() == "new"
+    assert [found.name for found in folder.glob("*.json")] == ["000007.json"]
+
+
+def test_a_local_place_is_a_path(tmp_path: Path) -> None:
+    assert place(str(tmp_path / "run")) == tmp_path / "run"
+
+
+def test_a_folder_is_delivered_whole_in_place_of_the_older_one(remote: str) -> None:
+    for text in ("first", "second"):
+        with delivery(f"{remote}/model") as folder:
+            (Path(folder) / "deep").mkdir(parents=True)
+            (Path(folder) / "deep" / text).write_text(text)
+        there = Path(fetch(f"{remote}/model"))
+        assert [file.name for file in (there / "deep").iterdir()] == [text]
+
+
+def test_what_fails_is_not_delivered(remote: str) -> None:
+    def failing() -> None:
+        with delivery(f"{remote}/model") as folder:
+            Path(folder).mkdir()
+            raise ValueError
+
+    with pytest.raises(ValueError):
+        failing()
+    with delivery(f"{remote}/model"):
+        pass  # nothing was written
+    assert not place(f"{remote}/model").exists()
+
+
+def test_a_local_folder_is_used_where_it_lies(tmp_path: Path) -> None:
+    assert fetch(str(tmp_path)) == str(tmp_path)
+    with delivery(str(tmp_path / "model")) as folder:
+        assert folder == str(tmp_path / "model")
+
+
+def test_a_log_grows_over_several_runs_even_failing_ones(remote: str) -> None:
+    log = place(f"{remote}/ranks.log")
+
+    def failing(text: str) -> None:
+        with appended(log) as local, Path(local).open("a") as file:
+            file.write(text)
+            raise ValueError
+
+    for text in ("one\n", "two\n"):
+        with pytest.raises(ValueError):
+            failing(text)
+    assert log.read_text() == "one\ntwo\n"
+
+
+@pytest.mark.parametrize("where", ["remote", "local"])
+def test_a_kept_file_is_replaced_and_dropped(where: str, remote: str, tmp_path: Path) -> None:
+    kept = KeptFile(f"{remote}/kept" if where == "remote" else str(tmp_path / "far" / "kept"))
+    assert kept.get(tmp_path) is None
+    for text in ("one", "two"):
+        (tmp_path / "written").write_text(text)
+        kept.put(tmp_path / "written")
+    found = kept.get(tmp_path)
+    assert found is not None
+    assert found.read_text() == "two"
+    kept.drop()
+    kept.drop()
+    assert kept.get(tmp_path) is None

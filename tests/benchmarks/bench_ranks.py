@@ -1,0 +1,168 @@
+"""What a second rank gains: examples a second of one rank and of two, each on a core of its own.
+
+Both learn the same number of examples with the same code that `jobs/train.py` runs; each rank has
+128 examples a step, so two ranks take half the steps. Launches alternate, the ratio is that of
+medians. Then bytes a step as counted by the network interface and by formula, what a lost rank
+costs, and what a model of the all-reduce says of more ranks than this machine has.
+
+  python -m tests.benchmarks.bench_ranks [--short] [--rounds N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from recsys_lib.adapters.places import KeptFile
+from recsys_lib.adapters.ranks import run_on_ranks
+from recsys_lib.adapters.spark import spark_session
+from recsys_lib.settings import ModelSettings, RanksSettings, SparkSettings, TrainSettings
+from recsys_lib.train.lesson import Lesson
+from tests.benchmarks.forecast import Network, fitted, forecast
+from tests.benchmarks.rank import learn, network_times
+from tests.benchmarks.reporting import table, write_report
+from tests.benchmarks.walks import walking_shop
+
+BATCH = 128
+WARM = 10
+"""Steps that are not counted: the first one traces, the next ones fill queues."""
+SIZES = {True: (5_000, 1_500, 40), False: (20_000, 6_000, 120)}
+"""Items, sessions and counted steps of two ranks, by whether it is the short form."""
+FOLDER = Path("build/benchmarks/ranks")
+
+
+def main() -> None:
+    made = argparse.ArgumentParser(description=__doc__)
+    made.add_argument("--short", action="store_true")
+    made.add_argument("--rounds", type=int, default=None, help="launches of each (default 5, or 3)")
+    args = made.parse_args()
+    rounds = args.rounds or (3 if args.short else 5)
+    items, sessions, steps = SIZES[args.short]
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    shop = walking_shop(FOLDER / "shop", items, sessions)
+    with spark_session(SparkSettings(master="local[2]", driver_memory="1g"), "bench-ranks"):
+        lesson = shop.lesson((0, 2), FOLDER / "model", model=ModelSettings())
+        found: dict[int, list[dict[str, Any]]] = {1: [], 2: []}
+        for number in range(rounds):
+            for ranks in found:
+                found[ranks] = [*found[ranks], launched(lesson, ranks, steps)]
+                print(f"round {number + 1}: {ranks} ranks, {_speed(found[ranks][-1]):.0f}/s")
+        loss = lost(lesson, steps)
+        times = run_on_ranks(network_times, None, ranks=2, **_how("network"))
+    report(found, loss, times, args.short, {"items": items, "sessions": sessions, "steps": steps})
+
+
+def launched(lesson: Lesson, ranks: int, steps: int, **changes: Any) -> dict[str, Any]:
+    """Learn for so many counted steps of two ranks; the first rank's summary."""
+    count = WARM + steps * 2 // ranks
+    train = TrainSettings(batch_size=BATCH * ranks, ranks=ranks, min_steps=count, epochs=1e-9)
+    mine = replace(lesson, train=train, **changes)
+    return run_on_ranks(learn, (mine, WARM), ranks=ranks, **_how(f"{ranks}"))
+
+
+def lost(lesson: Lesson, steps: int) -> dict[str, float]:
+    """What it costs that the second rank is killed in the middle: seconds and steps done again."""
+    every = 2.0
+    kept = KeptFile(str(FOLDER.absolute() / "checkpoint"))
+    settings = RanksSettings(checkpoint_seconds=every, wait_seconds=0.0)
+    train = TrainSettings(batch_size=2 * BATCH, ranks=2, min_steps=WARM + steps, epochs=1e-9)
+    mine = replace(lesson, train=train, kept=kept, ranks=settings)
+    marks = FOLDER.absolute() / "killed"
+    told = run_on_ranks(
+        learn,
+        (mine, WARM, WARM + steps // 2, str(marks)),
+        ranks=2,
+        settings=settings,
+        **_how("lost"),
+    )
+    killed = float(marks.read_text())
+    again = WARM + steps // 2 - told["resumed"]
+    return {
+        "checkpoint_seconds": every,
+        "seconds until learning again": round(told["first_step"] - killed, 1),
+        "steps done again": again,
+    }
+
+
+def report(
+    found: dict[int, list[dict[str, Any]]],
+    loss: dict[str, float],
+    times: dict[str, Any],
+    short: bool,
+    sizes: dict[str, int],
+) -> None:
+    speeds = {ranks: [_speed(told) for told in launches] for ranks, launches in found.items()}
+    pairs = [two / (2 * one) for one, two in zip(speeds[1], speeds[2], strict=True)]
+    efficiency = median(speeds[2]) / (2 * median(speeds[1]))
+    network = fitted(times["latency"], times["seconds"])
+    step = {ranks: median(told["step_seconds"] for told in found[ranks]) for ranks in found}
+    last = found[2][-1]
+    rows = [_row(ranks, speeds[ranks], found[ranks]) for ranks in found]
+    curve = forecasts(step[1], last, network)
+    ratios = {
+        "efficiency_2_ranks": round(efficiency, 4),
+        "efficiency_2_ranks_spread": [round(min(pairs), 4), round(max(pairs), 4)],
+        "efficiency_2_ranks_forecast": round(forecast(step[1], last["parts"], 2, network), 4),
+    }
+    path = write_report(
+        "ranks",
+        short=short,
+        data=f"walks over {sizes['items']:,} items, {sizes['sessions']:,} sessions",
+        settings={"batch_of_a_rank": BATCH, **sizes},
+        rows=rows,
+        ratios=ratios,
+        lost_rank=loss,
+        network={"latency": network.latency, "bytes_a_second": network.speed},
+        forecast=curve,
+        ways=last["ways"],
+    )
+    print("\nSHORT: too small to judge by" if short else "")
+    print(table(rows, list(rows[0])))
+    print(f"\nhow tables are joined: {last['ways']}")
+    print(f"a rank is lost: {loss}\n{ratios}\n")
+    print(table(curve, list(curve[0])))
+    print(path)
+
+
+def forecasts(step: float, last: dict[str, Any], here: Network) -> list[dict[str, Any]]:
+    """Efficiency by number of ranks: on this machine's network, and on two of GPU clusters, whose
+    latency, speed and gain over a core are taken for granted and not measured."""
+    clusters = {
+        "this machine": (step, here),
+        "GPU 20 x a core, 25 Gbit/s": (step / 20, Network(30e-6, 25e9 / 8 * 0.8)),
+        "GPU 20 x a core, 100 Gbit/s": (step / 20, Network(20e-6, 100e9 / 8 * 0.8)),
+    }
+    return [
+        {"forecast": name, **{f"{n}": forecast(s, last["parts"], n, net) for n in (2, 8, 64, 512)}}
+        for name, (s, net) in clusters.items()
+    ]
+
+
+def _row(ranks: int, speeds: list[float], launches: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "ranks": ranks,
+        "examples/s": round(median(speeds), 1),
+        "least": round(min(speeds), 1),
+        "most": round(max(speeds), 1),
+        "ms a step": round(1000 * median(told["step_seconds"] for told in launches), 1),
+        "bytes a step, counted": round(median(told["sent"] for told in launches)),
+        "bytes a step, formula": round(sum(launches[-1]["formula"].values())),
+        "waiting": round(median(told["waiting"] for told in launches), 4),
+        "waiting for data": round(median(told["for_data"] for told in launches), 4),
+    }
+
+
+def _speed(told: dict[str, Any]) -> float:
+    return float(told["ranks"] * BATCH / told["step_seconds"])
+
+
+def _how(name: str) -> dict[str, Any]:
+    return {"threads": 1, "timeout": 120, "log": str(FOLDER / f"ranks-{name}.log")}
+
+
+if __name__ == "__main__":
+    main()
