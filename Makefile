@@ -14,6 +14,7 @@ WEEKS ?= 4
 OUT ?= build/demo
 PORT ?= 5000
 TESTS ?= tests
+WORKERS ?= 2
 SECONDS ?= 600
 ARGS ?=
 
@@ -39,7 +40,7 @@ HOROVOD_DONE := $(DONE)/horovod-$(call hash,echo $(DEVICE); grep -E '^(tensorflo
 SPARK_DONE := $(DONE)/spark-$(call hash,grep -E '^(pyspark|delta_spark)' constraints.txt)
 CONNECTORS_DONE := $(DONE)/connectors-$(call hash,echo $(SPARK_DONE); cat conf/connectors/pom.xml)
 
-.PHONY: help setup tools demo reproduce package test test-cluster fuzz bench-collector bench-compress bench-ingest bench-quality bench-increment bench-ranks cluster-up cluster-down check format report ui clean distclean
+.PHONY: help setup tools demo reproduce package test test-cluster fuzz bench-collector bench-compress bench-ingest bench-quality bench-increment bench-poison bench-ranks cluster-up cluster-down check format report ui clean distclean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -119,8 +120,8 @@ demo: setup ## WEEKS=4 weeks of a real shop: land, clean, learn, judge, recommen
 reproduce: setup ## train VERSION=n of OUT=build/demo again from its pinned data, and compare
 	@spark-submit jobs/reproduce.py --config conf/local.yaml --out $(OUT) --version $(VERSION) $(ARGS)
 
-test: setup ## all tests, or those of TESTS=tests/clean
-	@$(PY) -m pytest $(TESTS) $(ARGS)
+test: setup ## all tests, or those of TESTS=tests/clean; in WORKERS=2 processes
+	@$(PY) -m pytest $(TESTS) -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 fuzz: setup ## hostile input for SECONDS=600 at parser, landing and collector; SEED=n repeats a round
 	@$(PY) -m tests.fuzz --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
@@ -164,6 +165,9 @@ bench-quality: setup ## the loop's model beside what practitioners use; SHORT=1 
 
 bench-increment: setup ## strategies of incremental learning beside a full retrain; SHORT=1 as above
 	@nice -n 5 $(PY) -m tests.benchmarks.bench_increment $(if $(SHORT),--short) $(ARGS)
+
+bench-poison: setup ## bots, random clicks and wrong prices in real logs: which increments are refused
+	@nice -n 5 $(PY) -m tests.benchmarks.bench_poison $(ARGS)
 
 bench-compress: setup ## what is shipped against the dense model: time, size, quality; SHORT=1 for a small one
 	@nice -n 5 $(PY) -m tests.benchmarks.bench_compress $(if $(SHORT),--short) $(ARGS)

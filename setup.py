@@ -68,6 +68,7 @@ setup(
             "nbformat",
             "pandas-stubs",
             "pytest",
+            "pytest-xdist",
             "ruff",
             "types-PyYAML",
             "types-tqdm",

@@ -97,15 +97,20 @@ class Exam:
         from recsys_lib.evaluate.baselines import PersonalFrequency, Popularity, RecencyFrequency
         from recsys_lib.model.bundle import Bundle
         from recsys_lib.model.frozen import FrozenScorer
-        from recsys_lib.model.opening import open_scorer
         from recsys_lib.model.scorer import ModelScorer
 
-        shop, recent = self._opened()
-        models = [open_scorer(fetch(folder), shop, name) for name, folder in self.models.items()]
+        _, recent = self._opened()
         personal = PersonalFrequency(recent)
         recency = RecencyFrequency(recent, self.decay)
         stale = FrozenScorer(ModelScorer(Bundle.load(fetch(self.stale))), "stale")
-        return [*models, stale, Popularity(recent), personal, recency]
+        return [*self.opened_models(), stale, Popularity(recent), personal, recency]
+
+    def opened_models(self) -> Sequence[Scorer]:
+        """Models alone."""
+        from recsys_lib.model.opening import open_scorer
+
+        shop, _ = self._opened()
+        return [open_scorer(fetch(folder), shop, name) for name, folder in self.models.items()]
 
     def shelf(self) -> Shelf:
         """What slates are described by: recent buyers, and the category named in the settings."""

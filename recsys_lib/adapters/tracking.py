@@ -30,6 +30,7 @@ from recsys_lib.settings import TrackingSettings
 from recsys_lib.types import Estimate, EvalReport, Form, ModelVersion, Place, Verdict
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion as Registered
 
@@ -201,6 +202,15 @@ class Tracking:
             values["coverage@10"] = coverage
         points = {prefix + key: [(report.window, number)] for key, number in values.items()}
         self._log_points(version.run_id, points)
+
+    def log_sweep(
+        self, version: ModelVersion, rows: list[dict[str, Any]], figure: Figure, told: str
+    ) -> None:
+        """What the forms of a version cost and lose, beside its run; `told` is its tag `sweep`."""
+        if version.run_id is not None:
+            self.client.log_dict(version.run_id, {"forms": rows, "chosen": told}, "sweep.json")
+            self.client.log_figure(version.run_id, figure, "sweep.png")
+        self.client.set_model_version_tag(version.name, str(version.version), "sweep", told)
 
     def local_path(self, version: ModelVersion | str) -> str:
         """A folder with the version's files, for `models:/NAME@champion`, `models:/NAME/3`, a path.

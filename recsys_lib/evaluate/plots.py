@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
 
 from recsys_lib.evaluate.summary import RunSummary, value_of
 
@@ -231,3 +232,32 @@ def _short_numbers(value: float, _: float) -> str:
         if abs(value) >= size:
             return f"{value / size:g} {unit}"
     return f"{value:g}"
+
+
+class Costed(Protocol):
+    """A form of a model with its cost (p50 in seconds, size in bytes) and quality."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def p50(self) -> float: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def f1(self) -> float: ...
+
+
+def frontier(forms: Sequence[Costed]) -> Figure:
+    """F1@10 over the time of an answer; a point is as large as the form's files."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    largest = max(form.size for form in forms)
+    for place, form in enumerate(forms):
+        color = CYCLE[place % len(CYCLE)]
+        area = 30 + 300 * form.size / largest
+        axes.scatter(form.p50 * 1e3, form.f1, s=area, color=color, alpha=0.8, label=form.name)
+    axes.set(xscale="log", xlabel="milliseconds of an answer, p50", ylabel="F1@10")
+    axes.legend(fontsize=SMALL - 1, markerscale=0.5, frameon=False)
+    return figure

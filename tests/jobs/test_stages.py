@@ -38,6 +38,7 @@ def staged(made_shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Staged:
         "evaluate": [*out, "--window", 4],
         "promote": [*out, "--window", 4],
         "recommend": out,
+        "sweep": [*out, "--widths", 0.5, "--set", "compress.distil_windows=1"],
     }
     said = {name: run(name, *args, log=folder / name) for name, args in steps.items()}
     for ended in said.values():
@@ -174,3 +175,15 @@ def test_champion_predicts_through_mlflow(
         set(row["items"]) & set(items)  # type: ignore[call-overload]
         for row, items in zip(histories, short["items"], strict=True)
     )
+
+
+def test_a_sweep_shows_what_every_form_costs_and_says_which_to_ship(staged: Staged) -> None:
+    said = staged.said["sweep"].out
+    forms = [line for line in said.splitlines() if line.startswith(("wide,", "width 0.5,"))]
+    assert len(forms) >= 6
+    version = tables.client(staged.out).get_model_version("alluvium", "1")
+    assert version.tags["sweep"] in said
+    files = {file.path for file in tables.client(staged.out).list_artifacts(version.run_id)}
+    assert {"sweep.json", "sweep.png"} <= files
+    sizes = {line.split("  ")[0]: float(line.split()[-8]) for line in forms}
+    assert min(sizes.values()) < max(sizes.values())
