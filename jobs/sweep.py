@@ -81,7 +81,7 @@ def _widths(
 
 
 def _root(context: Context, version: ModelVersion) -> Path:
-    return Path(context.out) / "models" / f"sweep-{version.version}"
+    return Path(str(context.out)) / "models" / f"sweep-{version.version}"
 
 
 def _exported(context: Context, version: ModelVersion, shape: Shape, model: Path) -> Path:
