@@ -242,6 +242,9 @@ class TrainSettings(Section):
     negatives: int = Field(2048, ge=1)
     full_softmax_items: int = Field(8000, ge=0, description="at or below: no sampling")
     max_targets: int = Field(64, ge=1, description="targets of one example that are learned")
+    basket_weight: float = Field(
+        0.5, ge=0, le=1, description="power of its targets that an example counts; 0: all alike"
+    )
     type_weights: dict[str, float] = Field({}, description="of targets by event type; else 1")
     value_weight: float = Field(
         0.0, ge=0, description="of the squared error of the log value; 0: it is not learned"

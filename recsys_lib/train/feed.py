@@ -122,6 +122,7 @@ class Feed:
         order = _shuffle(targets, random)
         padded = pad_right(targets.items[order], targets.offsets, width, 0)
         weight = pad_right(self._weights(targets)[order], targets.offsets, width, 0.0)
+        weight *= self._counts_as(np.minimum(lengths, width))[:, None]
         negatives, log_q = self._negatives(common or random)
         items = {
             "recent_items": x["recent_items"],
@@ -146,6 +147,11 @@ class Feed:
     def _near(self) -> Near | None:
         known = self.catalog.neighbours
         return None if known is None else Near(known, self.model.near_events, self.model.near_items)
+
+    def _counts_as(self, targets: NDArray[np.int64]) -> NDArray[np.float64]:
+        """What each example of a batch counts, by how many targets it has: [B], 1 on average."""
+        count = targets**self.train.basket_weight
+        return np.asarray(count / count.mean())
 
     def _weights(self, targets: Targets) -> NDArray[np.float32]:
         """What each target counts by its type: float32 [T]."""

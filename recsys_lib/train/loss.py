@@ -38,7 +38,7 @@ def answers(
       targets           int32 [B, T]  0 padded
       target_copy       int32 [B, T]  position among copy_items, -1 where it is not there
       target_near       int32 [B, T]  the same among near_items
-      target_weight     float32 [B, T]  what it counts; 0 where there is none
+      target_weight     float32 [B, T]  what it counts, as does its example; 0 where there is none
       target_value      float32 [B]   log(1 + what the targets are worth together)
       negatives         int32 [S]     shared by the batch
       negatives_log_q   float32 [S]   log of expected count in S draws; 0 for a full softmax

@@ -10,7 +10,7 @@ from recsys_lib.model.bundle import Bundle
 from recsys_lib.model.histories import Histories, Targets
 from recsys_lib.model.inputs import inputs
 from recsys_lib.model.network import Network
-from recsys_lib.model.requests import select
+from recsys_lib.model.requests import select, select_targets
 from recsys_lib.model.scorer import ModelScorer, spec_of
 from recsys_lib.model.weights import load_arrays
 from recsys_lib.settings import ModelSettings, TrainSettings
@@ -27,9 +27,11 @@ TARGETS = targets_of([4, 2], [5], [2, 6, 1])
 MODEL = ModelSettings(recent_events=8, copy_items=16, decay=0.9)
 
 
-def batch_of(histories: Histories, targets: Targets, **train: int) -> Batch:
-    feed = Feed(SHOP, "next_window", ("buy",), MODEL, TrainSettings(**train), seed=1)  # type: ignore[arg-type]
-    return feed._batch(histories, targets, np.random.default_rng(train.get("negatives", 0)))
+def batch_of(histories: Histories, targets: Targets, **train: float) -> Batch:
+    """All examples count alike, unless it is said otherwise."""
+    told = TrainSettings(**{"basket_weight": 0.0, **train})  # type: ignore[arg-type]
+    feed = Feed(SHOP, "next_window", ("buy",), MODEL, told, seed=1)
+    return feed._batch(histories, targets, np.random.default_rng(int(train.get("negatives", 0))))
 
 
 def loss_of(bundle: Bundle, batch: Batch) -> float:
@@ -72,6 +74,18 @@ def by_hand(bundle: Bundle, histories: Histories, targets: Targets) -> float:
 def test_loss_equals_the_mixture_over_all_items(bundle: Bundle) -> None:
     batch = batch_of(HISTORIES, TARGETS)
     assert loss_of(bundle, batch) == pytest.approx(by_hand(bundle, HISTORIES, TARGETS), abs=1e-4)
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0])
+def test_an_example_counts_as_its_number_of_targets_to_the_set_power(power: float) -> None:
+    bundle = learned_bundle(SHOP)
+    counts = np.diff(TARGETS.offsets) ** power
+    alone = [
+        by_hand(bundle, select(HISTORIES, np.array([b])), select_targets(TARGETS, np.array([b])))
+        for b in range(len(HISTORIES))
+    ]
+    found = loss_of(bundle, batch_of(HISTORIES, TARGETS, basket_weight=power))
+    assert found == pytest.approx(float(np.average(alone, weights=counts)), abs=1e-4)
 
 
 def test_loss_is_what_the_scorer_will_be_asked_for() -> None:
