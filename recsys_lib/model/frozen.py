@@ -38,5 +38,6 @@ class FrozenScorer:
             items=histories.items[kept],
             types=histories.types[kept],
             at=histories.at[kept],
+            values=None if histories.values is None else histories.values[kept],
             now=np.minimum(histories.now, np.float32(self._until)),
         )

@@ -68,6 +68,8 @@ class Submitter:
 
     def said_by_driver(self) -> str:
         """Of the youngest application, where its driver is a container."""
+        if not self.cluster.running().get("resourcemanager"):
+            return ""
         app = self.cluster.applications()[0]["id"]
         found = sorted(self.cluster.containers.glob(f"nodemanager*/containers/{app}/*_000001/std*"))
         return "\n".join(file.read_text(errors="replace") for file in found)

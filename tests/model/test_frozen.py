@@ -25,6 +25,8 @@ def test_a_shipped_model_knows_nothing_that_users_did_after_its_day() -> None:
     now = histories_of(
         [(1, 8.0), (4, 10.0)], [(5, 11.5)], [(2, 9.0), (3, 9.5), (3, 11.0)], now=12.0
     )
+    then = replace(then, values=np.array([1, 3, 4], np.float32))
+    now = replace(now, values=np.array([1, 2, 9, 3, 4, 9], np.float32))
     frozen = FrozenScorer(ModelScorer(BUNDLE), "stale").top_k(now, 5)
     expected = ModelScorer(BUNDLE).top_k(then, 5)
     np.testing.assert_array_equal(frozen[0], expected[0])
