@@ -121,7 +121,7 @@ reproduce: setup ## train VERSION=n of OUT=build/demo again from its pinned data
 	@spark-submit jobs/reproduce.py --config conf/local.yaml --out $(OUT) --version $(VERSION) $(ARGS)
 
 test: setup ## all tests, or those of TESTS=tests/clean; in WORKERS=2 processes
-	@$(PY) -m pytest $(TESTS) -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
+	@$(PY) -m pytest $(TESTS) -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 fuzz: setup ## hostile input for SECONDS=600 at parser, landing and collector; SEED=n repeats a round
 	@$(PY) -m tests.fuzz --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(ARGS)

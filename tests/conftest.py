@@ -19,19 +19,9 @@ INTERPRETED = {
 """On a handful of rows, to compile a plan takes longer than to run it."""
 
 
-@pytest.hookimpl(tryfirst=True)  # before the names of groups are read
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """`make test` shares the tests between two processes: a file goes to one of them, and all files
-    that look at one finished replay go to the same. What takes minutes begins first."""
-    finished = {item.path for item in items if "finished" in getattr(item, "fixturenames", ())}
-    for item in items:
-        group = "finished" if item.path in finished else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
-
-    def turn(item: pytest.Item) -> tuple[bool, bool]:
-        return item.path not in finished, item.get_closest_marker("slow") is None
-
-    items.sort(key=turn)
+    """`make test` shares the files between two processes: what takes minutes begins first."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture(scope="session")
