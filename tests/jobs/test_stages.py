@@ -179,11 +179,13 @@ def test_champion_predicts_through_mlflow(
 
 def test_a_sweep_shows_what_every_form_costs_and_says_which_to_ship(staged: Staged) -> None:
     said = staged.said["sweep"].out
-    forms = [line for line in said.splitlines() if line.startswith(("wide,", "width 0.5,"))]
-    assert len(forms) >= 6
+    forms = [line for line in said.splitlines() if line.endswith("%)")]
+    assert len(forms) == 6
     version = tables.client(staged.out).get_model_version("alluvium", "1")
     assert version.tags["sweep"] in said
     files = {file.path for file in tables.client(staged.out).list_artifacts(version.run_id)}
     assert {"sweep.json", "sweep.png"} <= files
-    sizes = {line.split("  ")[0]: float(line.split()[-8]) for line in forms}
-    assert min(sizes.values()) < max(sizes.values())
+    told = Path(tables.client(staged.out).download_artifacts(version.run_id, "sweep.json"))
+    sizes = [form["size"] for form in json.loads(told.read_text())["forms"]]
+    assert len(sizes) == len(forms)
+    assert min(sizes) < sizes[0] == max(sizes)
