@@ -17,8 +17,9 @@ from pathlib import Path
 from pyspark.sql import SparkSession
 
 from recsys_lib.adapters.alone import alone
+from recsys_lib.adapters.folders import is_remote
 from recsys_lib.adapters.lake import Lake
-from recsys_lib.adapters.places import is_remote, place
+from recsys_lib.adapters.places import place
 from recsys_lib.adapters.sources.replay import ReplayFolder
 from recsys_lib.adapters.spark import spark_session
 from recsys_lib.adapters.tracking import Tracking

@@ -11,7 +11,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from jobs.context import Context
-from recsys_lib.adapters.places import deliver, fetch, is_remote
+from recsys_lib.adapters.folders import is_remote
+from recsys_lib.adapters.places import deliver, fetch
 from recsys_lib.adapters.shards import CatalogReader, SequenceRows
 from recsys_lib.evaluate.anomalies import strange_windows
 from recsys_lib.evaluate.slates import Shelf

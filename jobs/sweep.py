@@ -24,7 +24,7 @@ from jobs.reproduce import lesson_of
 from jobs.shipping import Shrinking, taught
 from jobs.shop import Exam, catalog_reader
 from jobs.train import learn
-from recsys_lib.adapters.places import is_remote
+from recsys_lib.adapters.folders import is_remote
 from recsys_lib.compress.sweep import Measured, Shape, chosen, shapes, timed
 from recsys_lib.errors import SettingsError, SourceError, TrackingError
 from recsys_lib.evaluate.intervals import Replicates, estimate, replicates
@@ -32,6 +32,7 @@ from recsys_lib.evaluate.plots import frontier
 from recsys_lib.evaluate.window import score_window
 from recsys_lib.model.bundle import manifest_of
 from recsys_lib.model.folder import folder_bytes
+from recsys_lib.model.histories import Histories
 from recsys_lib.model.quiet import silent
 from recsys_lib.model.shipped.bundle import FOLDER, Shipped
 from recsys_lib.settings import Settings, validate
@@ -58,8 +59,9 @@ def sweep(context: Context, version: ModelVersion, widths: list[float]) -> list[
     asked = shapes(context.settings.compress, widths, manifest_of(folder)["spec"]["items"])
     hidden = not context.settings.run.progress
     bar = tqdm(asked, desc="exporting", unit="form", file=sys.stderr, leave=False, disable=hidden)
-    forms = {shape: _exported(context, version, shape, made[shape.share]) for shape in bar}
-    return _measured(context, window, forms)
+    root, golden = _root(context, version), _golden(context, version)
+    forms = {shape: _exported(root, shape, made[shape.share], golden) for shape in bar}
+    return _measured(context, window, forms, golden)
 
 
 def _widths(
@@ -87,36 +89,37 @@ def _root(context: Context, version: ModelVersion) -> Path:
     return Path(str(context.out)) / "models" / f"sweep-{version.version}"
 
 
-def _exported(context: Context, version: ModelVersion, shape: Shape, model: Path) -> Path:
+def _exported(root: Path, shape: Shape, model: Path, golden: Histories) -> Path:
     """A folder of its own for each form, with the form in `serving`; those that are there stay."""
-    folder = _root(context, version) / shape.name.replace(", ", "-").replace(" ", "_")
+    folder = root / shape.name.replace(", ", "-").replace(" ", "_")
     if not (folder / FOLDER).exists():
         from recsys_lib.compress.export import export
         from recsys_lib.model.bundle import Bundle
 
-        bundle, golden = Bundle.load(model), Shipped.load(_serving(context, version)).golden
+        bundle = Bundle.load(model)
         folder.mkdir(parents=True, exist_ok=True)
         with silent():
-            export(bundle, folder, shape.settings, golden.histories if golden else None)
+            export(bundle, folder, shape.settings, golden)
     return folder
 
 
-def _serving(context: Context, version: ModelVersion) -> Path:
-    """The folder of what was shipped of it. Raises TrackingError where nothing was."""
+def _golden(context: Context, version: ModelVersion) -> Histories:
+    """The histories that were shipped with it. Raises TrackingError where nothing was."""
     folder = Path(context.tracking.local_path(version)) / FOLDER
-    if not folder.exists():
+    golden = Shipped.load(folder).golden if folder.exists() else None
+    if golden is None:
         raise TrackingError(f"{version.uri} must have been exported, got no {folder}")
-    return folder
+    return golden.histories
 
 
-def _measured(context: Context, window: int, forms: dict[Shape, Path]) -> list[Measured]:
+def _measured(
+    context: Context, window: int, forms: dict[Shape, Path], golden: Histories
+) -> list[Measured]:
     from recsys_lib.model.shipped.scorer import ShippedScorer
 
     scores = _scores(context, window, forms)
     scorers = [ShippedScorer.open(folder / FOLDER) for folder in forms.values()]
-    golden = next(s.bundle.golden for s in scorers)
-    assert golden is not None
-    times = timed(scorers, golden.histories, ANSWERS, K)
+    times = timed(scorers, golden, ANSWERS, K)
     first = scores[next(iter(forms)).name]
     confidence = context.settings.evaluate.confidence
     return [

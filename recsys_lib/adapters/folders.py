@@ -12,9 +12,14 @@ from fsspec import AbstractFileSystem
 from recsys_lib.errors import SourceError
 
 
+def is_remote(path: object) -> bool:
+    """Whether a path is a URI, of another file system than this machine's own."""
+    return "://" in str(path)
+
+
 def absolute(path: str) -> str:
     """A path that Spark, delta-rs and Python read alike: URIs as they are, others absolute."""
-    return path.rstrip("/") if "://" in path else os.path.abspath(path)
+    return path.rstrip("/") if is_remote(path) else os.path.abspath(path)
 
 
 def resolve(path: str) -> str:
@@ -43,7 +48,7 @@ def move(source: str, target: str) -> None:
     fs, inner = file_system(source)
     other = file_system(target)[1]
     fs.makedirs(other.rsplit("/", 1)[0], exist_ok=True)
-    if "://" not in source:
+    if not is_remote(source):
         os.replace(inner, other)
     else:
         fs.mv(inner, other, recursive=True)
@@ -55,7 +60,7 @@ def write_text(path: str, text: str) -> None:
     fs.makedirs(inner.rsplit("/", 1)[0], exist_ok=True)
     with fs.open(f"{inner}.tmp", "w") as file:
         file.write(text)
-    if "://" not in path:
+    if not is_remote(path):
         os.replace(f"{inner}.tmp", inner)
     else:
         if fs.exists(inner):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
-from recsys_lib.adapters.folders import absolute, file_system
+from recsys_lib.adapters.folders import absolute, file_system, is_remote
 from recsys_lib.types import Place
 
 
@@ -73,10 +73,6 @@ class RemotePlace:
 def place(path: str) -> Place:
     """The folder or file of a path or a URI."""
     return RemotePlace(path.rstrip("/")) if is_remote(path) else Path(path).resolve()
-
-
-def is_remote(path: str | Place) -> bool:
-    return "://" in str(path)
 
 
 def fetch(uri: str) -> str:

@@ -182,10 +182,12 @@ class Feed:
 
 def _log_value(targets: Targets) -> NDArray[np.float32]:
     """log(1 + what the targets of an example are worth together): [B]."""
-    row = np.repeat(np.arange(len(targets.offsets) - 1), np.diff(targets.offsets))
-    worth = None if targets.values is None else np.fmax(targets.values, 0)
-    total = np.bincount(row, weights=worth, minlength=len(targets.offsets) - 1)
-    return np.log1p(0.0 * total if worth is None else total).astype(np.float32)
+    size = len(targets.offsets) - 1
+    if targets.values is None:
+        return np.zeros(size, np.float32)
+    row = np.repeat(np.arange(size), np.diff(targets.offsets))
+    total = np.bincount(row, weights=np.fmax(targets.values, 0), minlength=size)
+    return np.log1p(total).astype(np.float32)
 
 
 def _shuffle(targets: Targets, random: np.random.Generator) -> NDArray[np.int64]:

@@ -60,10 +60,10 @@ def learn_increment(lesson: Lesson) -> dict[str, Any]:
         common=lesson.seed,
         cut=_cut(lesson),
     )
-    examples = int(_total(feed.count(_own(lesson, lesson.windows))))
+    examples = int(_total(feed.count(_own(_new(lesson)))))
     if not examples and feed.cut < math.inf:
         feed = replace(feed, cut=math.inf)
-        examples = int(_total(feed.count(_own(lesson, lesson.windows))))
+        examples = int(_total(feed.count(_own(_new(lesson)))))
     if not examples:
         hvd.shutdown()
         return {"examples": 0}
@@ -85,7 +85,7 @@ def learn_increment(lesson: Lesson) -> dict[str, Any]:
 
     share = lesson.train.rehearsal / (1 + lesson.train.rehearsal) if lesson.rehearse else 0.0
     old = _own_or_all(_rehearsed(lesson, examples), feed) if lesson.rehearse else None
-    new = _own_or_all(partial(lesson.rows.batches, lesson.windows), feed)
+    new = _own_or_all(_new(lesson), feed)
     batches, first = prefetched(feed.batches(new, old, size, share, start * passes))
     master = teacher(lesson, catalog, parent)
     step_fn = step_function(network, built, catalog, lesson, first, master)
@@ -176,11 +176,15 @@ def _use_own_device(threads: int) -> None:
     tf.config.threading.set_inter_op_parallelism_threads(threads)
 
 
-def _own(lesson: Lesson, windows: tuple[int, int]) -> Reader:
-    """This rank's share of the windows."""
+def _new(lesson: Lesson) -> Shares:
+    return partial(lesson.rows.batches, lesson.windows)
+
+
+def _own(shares: Shares) -> Reader:
+    """This rank's share."""
 
     def own(epoch: int) -> Iterator[pa.RecordBatch]:
-        return lesson.rows.batches(windows, hvd.rank(), hvd.size(), epoch)
+        return shares(rank=hvd.rank(), ranks=hvd.size(), epoch=epoch)
 
     return own
 
@@ -197,8 +201,7 @@ def _rehearsed(lesson: Lesson, examples: int) -> Shares:
 def _own_or_all(shares: Shares, feed: Feed) -> Reader:
     """This rank's share; all rows where the share holds no example (very small increments)."""
 
-    def own(epoch: int) -> Iterator[pa.RecordBatch]:
-        return shares(rank=hvd.rank(), ranks=hvd.size(), epoch=epoch)
+    own = _own(shares)
 
     def every(epoch: int) -> Iterator[pa.RecordBatch]:
         return shares(rank=0, ranks=1, epoch=epoch)
@@ -231,7 +234,7 @@ def _validation(
     is final."""
     if feed.cut == math.inf:
         return None
-    later, own = replace(feed, later=True), _own(lesson, lesson.windows)
+    later, own = replace(feed, later=True), _own(_new(lesson))
     count = later.count(own)
     if not _total(count):
         return None
