@@ -33,6 +33,7 @@ setup(
         "hdfs-native==0.14.7",
         "matplotlib>=3.9",
         "mlflow==3.17.2",
+        "numba==0.68.1",
         "numpy==2.0.2",
         "pandas>=2.2,<3",
         "protobuf==5.29.6",

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_lib.model.bundle import Arrays
-from recsys_lib.model.inputs import EVENT_FACTS, USER_FEATURES
+from recsys_lib.model.copies import USER_FEATURES
+from recsys_lib.model.inputs import EVENT_FACTS
 from recsys_lib.model.network import Spec
 from recsys_lib.model.tensorflow import tf
 

@@ -12,16 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_lib.model.compiled import gathered
 from recsys_lib.model.histories import Histories
-from recsys_lib.model.ragged import (
-    falling,
-    first_of_each,
-    lengths_of,
-    offsets_of,
-    order_by,
-    pad_right,
-    spans,
-)
+from recsys_lib.model.ragged import offsets_of, pad_right
 
 FEATURES = (
     "log_share",
@@ -137,58 +130,11 @@ def near(histories: Histories, known: Neighbours, events: int, limit: int) -> Ne
 
     Histories that carry a fold are answered without the events of that fold.
     """
-    users = len(histories)
-    lengths = lengths_of(histories.offsets)
-    taken = np.minimum(lengths, events)
-    at = spans(histories.offsets[1:] - taken, taken)
-    row = np.arange(users).repeat(taken)
-    back = histories.offsets[1:][row] - 1 - at
-    source = histories.items[at].astype(np.int64)
-    count = known.items.shape[1]
+    view = np.zeros(len(histories), np.int64)
     if histories.fold is not None and len(known.items) > 1:
-        source += (histories.fold[row].astype(np.int64) + 1) * count
-    lists = known.items.reshape(-1, known.items.shape[2])[source]
-    flat = np.flatnonzero(lists)
-    item = lists.reshape(-1)[flat].astype(np.int64)
-    entry = flat // lists.shape[1]
-    order = order_by(row[entry], item)
-    flat, entry, item = flat[order], entry[order], item[order]
-    row, source = row[entry], source[entry]
-    share = known.share.reshape(-1, known.share.shape[2])[source, flat % lists.shape[1]]
-    key = (row << 31) | item
-    starts = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]])[: len(key)])
-    new = ~_within(key[starts], (histories.row << 31) | histories.items)
-    if not new.any():
-        nothing = np.zeros((0, len(FEATURES)), np.float32)
-        return Nearby(np.zeros(users + 1, np.int64), np.zeros(0, np.int32), nothing)
-
-    mass = known.mass.reshape(-1)
-    other = source - source % count + item
-    cosine = share * np.sqrt(mass[source] / np.maximum(mass[other], np.float32(TINY)))
+        view += histories.fold + np.int64(1)
     fading = (RECENCY ** np.arange(events)).astype(np.float32)
-    score = np.add.reduceat(share * fading[back[entry]], starts)
-    row, item = row[starts], item[starts]
-    total = np.bincount(row[new], weights=score[new], minlength=users)
-    size = np.append(starts[1:], len(key)) - starts
-    kept = np.flatnonzero(new)
-    best = kept[order_by(row[kept], falling(score[kept]))]
-    offsets = offsets_of(np.bincount(row[kept], minlength=users).astype(np.int64))
-    chosen, offsets = first_of_each(offsets, limit)
-    best = best[chosen]
-    features = np.empty((len(best), len(FEATURES)), np.float32)
-    features[:, 0] = score[best] / total[row[best]]
-    features[:, 1] = np.add.reduceat(share, starts)[best]
-    features[:, 2] = score[best]
-    features[:, 3] = np.add.reduceat(cosine, starts)[best]
-    features[:, 4] = size[best]
-    features[:, 5] = np.maximum.reduceat(share, starts)[best]
-    return Nearby(offsets, item[best].astype(np.int32), np.log(features + np.float32(TINY)))
-
-
-def _within(keys: NDArray[np.int64], own: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which of the keys are among `own`."""
-    if not len(own):
-        return np.zeros(len(keys), bool)
-    own = np.sort(own)
-    place = np.minimum(np.searchsorted(own, keys), len(own) - 1)
-    return np.asarray(own[place] == keys)
+    told = histories.offsets, histories.items, view, known.items, known.share, known.mass
+    offsets, items, features = gathered(*told, fading, TINY, limit)
+    features += np.float32(TINY)
+    return Nearby(offsets, items, np.log(features, out=features))

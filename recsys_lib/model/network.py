@@ -12,7 +12,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeAlias
 
-from recsys_lib.model.inputs import COPY_FEATURES, EVENT_FACTS, USER_FEATURES
+from recsys_lib.model.copies import COPY_FEATURES, USER_FEATURES
+from recsys_lib.model.inputs import EVENT_FACTS
 from recsys_lib.model.neighbours import FEATURES as NEAR_FEATURES
 from recsys_lib.model.stats import FEATURES as STATS
 from recsys_lib.model.tensorflow import keras, tf

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_lib.model.catalog import Catalog
+from recsys_lib.model.copies import COPY_FEATURES
 from recsys_lib.model.histories import Floats, Histories, Ints, Targets
-from recsys_lib.model.inputs import COPY_FEATURES, Near, inputs
+from recsys_lib.model.inputs import Near, inputs
 from recsys_lib.model.neighbours import FEATURES as NEAR_FEATURES
 from recsys_lib.model.requests import select, select_targets
 

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recsys_lib.model.copies import COPY_FEATURES, RECENT_DECAY, USER_FEATURES
 from recsys_lib.model.histories import Histories
-from recsys_lib.model.inputs import COPY_FEATURES, RECENT_DECAY, USER_FEATURES, inputs
+from recsys_lib.model.inputs import inputs
 from tests.model.tiny import Event, histories_of
 
 DECAY = 0.9

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_lib.model.neighbours import FEATURES, Neighbours, merged, nearby
+from recsys_lib.model.neighbours import FEATURES, RECENCY, Neighbours, merged, nearby
 from tests.model.tiny import histories_of
 
 Pair = tuple[int, int, int, float]
@@ -101,3 +101,27 @@ def test_a_history_is_answered_alike_alone_and_among_others(rows: list[list[int]
         width = min(own.shape[1], items.shape[1])
         np.testing.assert_array_equal(items[b, :width], own[0, :width])
         np.testing.assert_allclose(features[b, :width], known_of[0, :width], rtol=1e-5)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 6), max_size=9), min_size=1, max_size=4))
+def test_features_of_what_is_near_equal_what_is_computed_by_hand(rows: list[list[int]]) -> None:
+    near = known((1, 0, 4, 2.0), (2, 1, 5, 1.0), (3, 0, 6, 3.0), (4, 1, 5, 1.5), (1, 1, 5, 0.5))
+    histories = histories_of(*([(item, 5.0 + n) for n, item in enumerate(row)] for row in rows))
+    items, features = nearby(histories, near, 4, 8)
+    for row, found, told in zip(rows, items, features, strict=True):
+        seen: dict[int, list[tuple[float, float, float]]] = {}
+        for back, source in enumerate(reversed(row[-4:])):
+            for item, share in zip(near.items[0, source], near.share[0, source], strict=True):
+                if item and item not in row:
+                    cosine = share * np.sqrt(near.mass[0, source] / near.mass[0, item])
+                    told_by = share * RECENCY**back, share, cosine
+                    seen.setdefault(int(item), []).append(told_by)
+        whole = sum(score for each in seen.values() for score, _, _ in each)
+        assert sorted(item for item in found if item) == sorted(seen)
+        for item, values in zip(found, told, strict=True):
+            if item:
+                score, share, cosine = (sum(v) for v in zip(*seen[item], strict=True))
+                best = max(v[1] for v in seen[item])
+                wanted = [score / whole, share, score, cosine, len(seen[item]), best]
+                assert np.exp(values) == pytest.approx(wanted, rel=1e-4, abs=1e-5)

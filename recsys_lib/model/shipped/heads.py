@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_lib.model.bundle import Arrays
-from recsys_lib.model.inputs import COPY_FEATURES, USER_FEATURES
+from recsys_lib.model.copies import COPY_FEATURES, USER_FEATURES
 from recsys_lib.model.neighbours import FEATURES as NEAR_FEATURES
 
 Floats = NDArray[np.float32]

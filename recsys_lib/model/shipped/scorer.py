@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from recsys_lib.errors import ModelError
 from recsys_lib.model.catalog import Catalog
+from recsys_lib.model.copies import copies
 from recsys_lib.model.histories import Floats, Histories, Ints
-from recsys_lib.model.inputs import ages, copies, event_facts
+from recsys_lib.model.inputs import ages, event_facts
 from recsys_lib.model.neighbours import Neighbours, near
 from recsys_lib.model.ragged import lengths_of, pad_left
 from recsys_lib.model.requests import known_to, select
@@ -246,7 +247,7 @@ class ShippedScorer:
         offsets = histories.offsets
         items = pad_left(histories.items, offsets, width, 0)
         types = pad_left(histories.types, offsets, width, 0)
-        facts = pad_left(event_facts(histories, age), offsets, width, 0.0)
+        facts = event_facts(histories, age, width)
         vectors = self.bundle.vectors.take(items)
         seen = items > 0
         mean = np.matmul(seen[:, None].astype(np.float32), vectors)[:, 0]
