@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from functools import cache
 from pathlib import Path
 
 import fsspec
@@ -38,7 +39,9 @@ def resolve(path: str) -> str:
 
 def file_system(path: str) -> tuple[AbstractFileSystem, str]:
     """The file system of `path`, and `path` in that system's own words."""
-    _register_hdfs(path)
+    if path.startswith("hdfs://"):
+        host, _, inner = path.removeprefix("hdfs://").partition("/")
+        return _hdfs(host), f"/{inner}"
     fs, inner = fsspec.core.url_to_fs(path)
     return fs, inner
 
@@ -77,7 +80,12 @@ def read_text(path: str) -> str | None:
         return str(file.read())
 
 
-def _register_hdfs(path: str) -> None:
-    """hdfs:// without libhdfs; fsspec's own hdfs needs a native Hadoop."""
-    if path.startswith("hdfs://"):
-        fsspec.register_implementation("hdfs", "hdfs_native.fsspec.HdfsFileSystem", clobber=True)
+@cache
+def _hdfs(host: str) -> AbstractFileSystem:
+    """hdfs:// without libhdfs; fsspec's own needs a native Hadoop.
+
+    Kept here and not in fsspec's cache: a forked child clears that one, and so would wait for ever
+    for this client's threads, which it does not have.
+    """
+    fsspec.register_implementation("hdfs", "hdfs_native.fsspec.HdfsFileSystem", clobber=True)
+    return fsspec.core.url_to_fs(f"hdfs://{host}", skip_instance_cache=True)[0]
