@@ -46,8 +46,8 @@ def export(
     module = EncoderModule(spec, bundle.arrays)
     network = Network(spec, seed=0)
     load_arrays(network, bundle.arrays)
-    shop, size = bundle.catalog, spec.embedding_size
-    pool = network.pool(tf.range(shop.items + 1), tf.constant(shop.attributes)).numpy()
+    shop = bundle.catalog
+    pool = network.pool(tf.range(shop.items + 1), tf.constant(shop.attributes))
     with tempfile.TemporaryDirectory() as made:
         saved = Path(made) / SAVED
         tf.saved_model.save(module, str(saved))
@@ -64,8 +64,8 @@ def export(
             search={"ann_items": settings.ann_items, "rerank": settings.rerank},
             encoder=litert(module, settings.encoder_bits),
             saved=saved,
-            vectors=Rows.of(pool[:, :size], settings.bits),
-            biases=pool[:, size:],
+            vectors=Rows.of(pool.vectors.numpy(), settings.bits),
+            biases=tf.concat([pool.bias, pool.copy_bias], 1).numpy(),
             tables=_tables(bundle, settings.bits),
             weights={
                 name: array

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from recsys_lib.model.copies import COPY_FEATURES, USER_FEATURES
 from recsys_lib.model.inputs import EVENT_FACTS
@@ -73,6 +73,19 @@ class Spec:
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+class Pool(NamedTuple):
+    """What items are to users: vectors [U, D], bias [U, 1], and how readily they are copied [U, 1].
+
+    Heads that rank a few items use vectors and bias and teach them nothing: what makes an item
+    repeated is not what it is like. Taught by both, vectors that are trained for longer get worse
+    at the one while they get better at the other.
+    """
+
+    vectors: tf.Tensor
+    bias: tf.Tensor
+    copy_bias: tf.Tensor
 
 
 class Network:
@@ -188,8 +201,8 @@ class Network:
 
     # -- C = g(attributes) --------------------------------------------------------------------
 
-    def pool(self, items: tf.Tensor, attributes: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Rows float32 [U, D + 2] of item indices int32 [U]: vector, bias, copy bias.
+    def pool(self, items: tf.Tensor, attributes: tf.Tensor, training: bool = False) -> Pool:
+        """Of item indices int32 [U].
 
         Everything else names items by their position in the pool, whose first row is item 0: an
         item that stands in a batch a hundred times is computed once. `attributes` int32 [N + 1, A].
@@ -211,16 +224,16 @@ class Network:
             hidden = self._apply("attribute_hidden", total, training)
             vectors += total + self._apply("attribute_out", hidden, training)
         biases = [self._apply(name, items, training) for name in ("item_bias", "copy_bias")]
-        return tf.concat([vectors, *biases], -1)
+        return Pool(vectors, *biases)
 
     # -- U = f(behaviour, profile) ------------------------------------------------------------
 
-    def user_context(self, x: Tensors, pool: tf.Tensor, training: bool = False) -> tf.Tensor:
+    def user_context(self, x: Tensors, pool: Pool, training: bool = False) -> tf.Tensor:
         """What is known of the user at the decision: float32 [B, 2 D]."""
         spec = self.spec
         items = x["recent_items"]
         seen = items > 0
-        vectors = tf.gather(pool[:, : spec.embedding_size], items)
+        vectors = tf.gather(pool.vectors, items)
         width = tf.shape(items)[1]
         positions = tf.range(width, 0, -1)
         h = vectors * math.sqrt(spec.embedding_size) * 0.3
@@ -272,17 +285,21 @@ class Network:
 
     # -- R = h(U, C) --------------------------------------------------------------------------
 
+    def tastes(self, context: tf.Tensor, training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
+        """What multiplies an item's vector [B, D], and its statistics [B, len(STATS)]."""
+        user = self._apply("user_out", context, training)
+        return user, self._apply("popularity", context, training)
+
     def user_vectors(self, context: tf.Tensor, training: bool = False) -> tf.Tensor:
         """[B, D + 1 + len(STATS)]: multiplies item rows of vector, bias and statistics."""
-        user = self._apply("user_out", context, training)
-        popularity = self._apply("popularity", context, training)
+        user, popularity = self.tastes(context, training)
         return tf.concat([user, tf.ones_like(user[:, :1]), popularity], 1)
 
     def copy_logits(
         self,
         x: Tensors,
         context: tf.Tensor,
-        pool: tf.Tensor,
+        pool: Pool,
         stats: tf.Tensor,
         training: bool = False,
     ) -> tf.Tensor:
@@ -290,13 +307,13 @@ class Network:
 
         The first copy feature enters with weight one, so untrained logits rank by decayed count.
         """
-        items, size = x["copy_items"], self.spec.embedding_size
-        pool, context = self._read_only(pool), tf.stop_gradient(context)
+        items, vectors = x["copy_items"], tf.stop_gradient(pool.vectors)
+        context = tf.stop_gradient(context)
         user = self._apply("user_out", context, training)
-        match = tf.einsum("bd,bmd->bm", user, tf.gather(pool[:, :size], items))
+        match = tf.einsum("bd,bmd->bm", user, tf.gather(vectors, items))
         users = tf.repeat(x["user_features"][:, None], tf.shape(items)[1], axis=1)
-        bias = tf.gather(pool[:, size + 1 :], items)
-        kinds = self._apply("copy_item", pool[:, :size], training)
+        bias = tf.gather(pool.copy_bias, items)
+        kinds = self._apply("copy_item", vectors, training)
         features = tf.concat(
             [
                 x["copy_features"],
@@ -319,7 +336,7 @@ class Network:
         self,
         x: Tensors,
         context: tf.Tensor,
-        pool: tf.Tensor,
+        pool: Pool,
         stats: tf.Tensor,
         training: bool = False,
     ) -> tf.Tensor:
@@ -327,29 +344,18 @@ class Network:
 
         Untrained, they rank by the share of co-occurrence, the first feature.
         """
-        items, size = x["near_items"], self.spec.embedding_size
-        pool, context = self._read_only(pool), tf.stop_gradient(context)
+        items, vectors = x["near_items"], tf.stop_gradient(pool.vectors)
+        context = tf.stop_gradient(context)
         user = self._apply("user_out", context, training)
-        rows = tf.gather(pool, items)
-        match = tf.einsum("bd,bmd->bm", user, rows[..., :size])
+        match = tf.einsum("bd,bmd->bm", user, tf.gather(vectors, items))
         users = tf.repeat(x["user_features"][:, None], tf.shape(items)[1], axis=1)
-        kinds = tf.gather(self._apply("copy_item", pool[:, :size], training), items)
-        bias = rows[..., size : size + 1]
+        kinds = tf.gather(self._apply("copy_item", vectors, training), items)
+        bias = tf.gather(tf.stop_gradient(pool.bias), items)
         features = [x["near_features"], stats, users, kinds, match[..., None], bias]
         hidden = self._apply("near_hidden", tf.concat(features, -1), training)
         hidden = self._apply("near_hidden_2", hidden, training)
         learned = self._apply("near_out", hidden, training)[..., 0]
         return tf.where(items > 0, x["near_features"][..., 0] + learned, HIDDEN)
-
-    def _read_only(self, pool: tf.Tensor) -> tf.Tensor:
-        """The pool for heads that rank a few items: they use the vectors and teach them nothing.
-
-        What makes an item repeated is not what it is like; taught by both, vectors that are
-        trained for longer get worse at the one while they get better at the other. The last
-        column, the copy head's own bias, is learned.
-        """
-        size = self.spec.embedding_size + 1
-        return tf.concat([tf.stop_gradient(pool[:, :size]), pool[:, size:]], 1)
 
     def log_value(self, context: tf.Tensor, training: bool = False) -> tf.Tensor:
         """log(1 + what the targets are worth together): float32 [B]. Learned where

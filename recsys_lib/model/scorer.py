@@ -88,9 +88,9 @@ class ModelScorer:
     def _matrix(self, row: int) -> tf.Tensor:
         """[D + 1 + len(STATS), N + 1] for one statistics row, made once."""
         if row not in self._matrices:
-            size = self.network.spec.embedding_size + 1
-            matrix = tf.transpose(tf.concat([self._pool[:, :size], self._stats[row]], 1))
-            nobody = tf.scatter_nd([[size - 1, 0]], [HIDDEN], matrix.shape)
+            pool, size = self._pool, self.network.spec.embedding_size
+            matrix = tf.transpose(tf.concat([pool.vectors, pool.bias, self._stats[row]], 1))
+            nobody = tf.scatter_nd([[size, 0]], [HIDDEN], matrix.shape)
             self._matrices[row] = matrix + nobody
         return self._matrices[row]
 

@@ -9,6 +9,8 @@ from recsys_lib.model.network import HIDDEN, Network
 from recsys_lib.model.tensorflow import tf
 
 Tensors = dict[str, tf.Tensor]
+SHARED = ("pool", "negatives", "negatives_log_q")
+"""What a batch has once, and not by example."""
 
 
 @dataclass(frozen=True)
@@ -47,19 +49,17 @@ def answers(
     pool = network.pool(x["pool"], attributes, training)
     context = network.user_context(x, pool, training)
     now = _Now(stats, x["pool"], x["stats_row"])
-    user = network.user_vectors(context, training)
-    size = network.spec.embedding_size + 1
-    vector, popularity = user[:, :size], user[:, size:]
+    user, popularity = network.tastes(context, training)
     targets, negatives = x["targets"], x["negatives"]
-    hits = tf.einsum("bd,btd->bt", vector, tf.gather(pool[:, :size], targets))
+    hits = tf.einsum("bd,btd->bt", user, tf.gather(pool.vectors, targets))
     hits += tf.einsum("bf,btf->bt", popularity, now.of(targets))
-    noise = tf.matmul(vector, tf.gather(pool[:, :size], negatives), transpose_b=True)
+    noise = tf.matmul(user, tf.gather(pool.vectors, negatives), transpose_b=True)
     noise += tf.einsum("bf,bsf->bs", popularity, now.of_shared(negatives))
     return Answers(
         copied=network.copy_logits(x, context, pool, now.of(x["copy_items"]), training),
         near=network.near_logits(x, context, pool, now.of(x["near_items"]), training),
-        negatives=noise,
-        targets=hits,
+        negatives=noise + tf.gather(pool.bias[:, 0], negatives),
+        targets=hits + tf.gather(pool.bias[:, 0], targets),
         gate=network.gate(x, context, training),
         value=network.log_value(context, training),
     )
@@ -88,10 +88,17 @@ def value_loss(told: Answers, x: Tensors) -> tf.Tensor:
     return tf.reduce_mean(tf.square(told.value - x["target_value"]))
 
 
-def distillation_loss(teacher: Answers, student: Answers, rows: tf.Tensor) -> tf.Tensor:
-    """Mean over `rows` (float32 [B], 1 or 0) of KL(teacher || student), summed over the parts.
+def rehearsed(x: Tensors, told: Answers) -> tuple[Tensors, Answers]:
+    """The old examples of a batch alone, and what was said of them."""
+    rows = tf.where(x["rehearsed"] > 0)[:, 0]
+    kept = {n: v if n in SHARED else tf.gather(v, rows) for n, v in x.items()}
+    return kept, Answers(*(tf.gather(part, rows) for part in vars(told).values()))
 
-    On rehearsed rows it keeps what the parent knew and the few exemplars do not show (Hinton et
+
+def distillation_loss(teacher: Answers, student: Answers) -> tf.Tensor:
+    """Mean over examples of KL(teacher || student), summed over the parts; 0 of none.
+
+    On rehearsed ones it keeps what the parent knew and the few exemplars do not show (Hinton et
     al. 2015; Mi et al. 2020 for recommenders that learn continually).
     """
     pairs = [
@@ -100,8 +107,10 @@ def distillation_loss(teacher: Answers, student: Answers, rows: tf.Tensor) -> tf
         (teacher.negatives, student.negatives),
         (teacher.gate, student.gate),
     ]
-    apart = tf.add_n([_divergence(*pair) for pair in pairs])
-    return tf.reduce_sum(apart * rows) / tf.maximum(tf.reduce_sum(rows), 1.0)
+    return tf.math.divide_no_nan(
+        tf.reduce_sum(tf.add_n([_divergence(*pair) for pair in pairs])),
+        tf.cast(tf.shape(student.gate)[0], tf.float32),
+    )
 
 
 def _divergence(teacher: tf.Tensor, student: tf.Tensor) -> tf.Tensor:

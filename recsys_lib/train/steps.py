@@ -16,7 +16,7 @@ from recsys_lib.model.tensorflow import tf
 from recsys_lib.model.weights import load_arrays
 from recsys_lib.train.feed import Batch
 from recsys_lib.train.lesson import Lesson
-from recsys_lib.train.loss import answers, distillation_loss, mixture_loss, value_loss
+from recsys_lib.train.loss import answers, distillation_loss, mixture_loss, rehearsed, value_loss
 from recsys_lib.train.reduce import Reducer, added, best_way, looked_up
 
 Signature = dict[str, tf.TensorSpec]
@@ -73,9 +73,9 @@ def step_function(
                 loss += lesson.train.value_weight * value_loss(told, x)
             if teacher is not None:
                 master, weight, always = teacher
-                right = answers(master, x, attributes, stats, training=False)
-                rows = tf.ones_like(x["rehearsed"]) if always else x["rehearsed"]
-                loss += weight * distillation_loss(right, told, rows)
+                asked, said = (x, told) if always else rehearsed(x, told)
+                right = answers(master, asked, attributes, stats, training=False)
+                loss += weight * distillation_loss(right, said)
         return loss, tape.gradient(loss, variables)
 
     @tf.function(input_signature=[[signature_of(first)] * lesson.ranks.passes], autograph=False)

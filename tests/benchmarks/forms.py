@@ -13,6 +13,7 @@ from recsys_lib.model.bundle import Bundle
 from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.histories import Floats, Histories, Ints, Scorer
 from recsys_lib.model.inputs import inputs
+from recsys_lib.model.network import Pool
 from recsys_lib.model.requests import known_to
 from recsys_lib.model.scorer import ModelScorer
 from recsys_lib.model.shipped.bundle import FOLDER
@@ -58,11 +59,12 @@ class SavedModelScorer:
 def _save(scorer: ModelScorer, folder: Path) -> None:
     module = tf.Module()
     module.matrix = tf.Variable(scorer._matrix(0), trainable=False)
-    module.pool = tf.Variable(scorer._pool, trainable=False)
+    pool = Pool(*(tf.Variable(part, trainable=False) for part in scorer._pool))
+    module.pool = list(pool)
     module.stats = tf.Variable(scorer._stats[0], trainable=False)
     weights = scorer.network.layers
     module.layers = [layer for name, layer in weights.items() if name not in ("items", "item_bias")]
-    scorer._pool = module.pool  # so that the graph reads the variable, and holds no copy
+    scorer._pool = pool  # so that the graph reads the variable, and holds no copy
     probe = inputs(_nobody(len(scorer.bundle.catalog.profile)), 1, 1, 0.9).as_dict()
 
     def answer(seen: Any, k: Any, **x: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from recsys_lib.model.histories import Histories
 from recsys_lib.model.inputs import inputs
-from recsys_lib.model.network import HIDDEN, Network
+from recsys_lib.model.network import HIDDEN, Network, Pool
 from recsys_lib.model.stats import FEATURES as STATS
 from recsys_lib.model.weights import load_arrays, named_arrays
 from tests.model.tiny import Event, catalog_of, histories_of, shaken, spec_for
@@ -22,7 +22,7 @@ def tensors(histories: Histories) -> dict[str, tf.Tensor]:
     return {name: tf.constant(value) for name, value in x.items()}
 
 
-def whole_pool(network: Network) -> tf.Tensor:
+def whole_pool(network: Network) -> Pool:
     return network.pool(tf.range(SHOP.items + 1), tf.constant(SHOP.attributes))
 
 
@@ -63,12 +63,11 @@ def test_an_item_is_its_id_and_its_attributes() -> None:
     arrays = named_arrays(network)
     nobody = {**arrays, "items/embeddings": np.zeros_like(arrays["items/embeddings"])}
     load_arrays(network, nobody)
-    size = network.spec.embedding_size
-    vectors = whole_pool(network).numpy()[:, :size]
+    vectors = whole_pool(network).vectors.numpy()
     np.testing.assert_allclose(vectors[1], vectors[2])  # equal attributes
     assert np.abs(vectors[2] - vectors[3]).max() > 1e-3
     load_arrays(network, arrays)
-    assert np.abs(whole_pool(network).numpy()[1, :size] - vectors[1]).max() > 1e-3
+    assert np.abs(whole_pool(network).vectors.numpy()[1] - vectors[1]).max() > 1e-3
 
 
 def test_older_events_never_hear_of_later_ones() -> None:
@@ -113,10 +112,10 @@ def test_scoring_is_without_chance_and_training_is_with_dropout() -> None:
 
 def test_id_dropout_hides_ids_in_training_only() -> None:
     network = shaken(Network(replace(spec_for(SHOP), id_dropout=0.999999), seed=3))
-    attributes, size = tf.constant(SHOP.attributes), network.spec.embedding_size
-    hidden = network.pool(tf.range(6), attributes, training=True).numpy()[:, :size]
+    attributes = tf.constant(SHOP.attributes)
+    hidden = network.pool(tf.range(6), attributes, training=True).vectors.numpy()
     np.testing.assert_allclose(hidden[1], hidden[2])
-    assert np.abs(np.diff(whole_pool(network).numpy()[1:3, :size], axis=0)).max() > 1e-3
+    assert np.abs(np.diff(whole_pool(network).vectors.numpy()[1:3], axis=0)).max() > 1e-3
 
 
 def test_every_dense_and_table_layer_is_offered_to_the_wrap() -> None:
