@@ -145,6 +145,8 @@ def _log_to(out: Place) -> None:
         out.mkdir(parents=True, exist_ok=True)
         handler = logging.FileHandler(out / "alluvium.log")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    for former in log.handlers:
+        former.close()
     log.handlers = [handler]
     log.setLevel(logging.INFO)
     log.propagate = False
