@@ -68,6 +68,26 @@ def best_first(
 
 
 @compiled
+def heaviest(offsets: Offsets, weight: Floats, most: int) -> tuple[Offsets, Offsets]:
+    """Places of the `most` largest weights, all positive, of each row offsets[r] : offsets[r + 1],
+    the largest first and of equal ones the first; and the offsets of these: int64 [R], [B + 1]."""
+    rows = len(offsets) - 1
+    bits = weight.view(np.int32)
+    chosen, cuts = np.empty(len(weight), np.int64), np.zeros(rows + 1, np.int64)
+    for row in range(rows):
+        start, end = offsets[row], offsets[row + 1]
+        mixed = np.empty(end - start, np.int64)
+        for place in range(start, end):
+            mixed[place - start] = (np.int64(0x7FFFFFFF - bits[place]) << 32) | (place - start)
+        mixed.sort()
+        kept = min(most, end - start)
+        for rank in range(kept):
+            chosen[cuts[row] + rank] = start + (mixed[rank] & 0xFFFFFFFF)
+        cuts[row + 1] = cuts[row] + kept
+    return chosen[: cuts[rows]], cuts
+
+
+@compiled
 def counted(
     offsets: Offsets, items: Ints, at: Floats, weight: Floats, recent: Floats, limit: int
 ) -> tuple[Offsets, Offsets, Offsets, NDArray[np.int64], Floats]:

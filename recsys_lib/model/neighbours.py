@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_lib.model.compiled import gathered
+from recsys_lib.model.compiled import gathered, heaviest
 from recsys_lib.model.histories import Histories
 from recsys_lib.model.ragged import offsets_of, pad_right
 
@@ -87,12 +87,12 @@ def _heaviest(
     known = other < len(mass)
     key = item[known].astype(np.int64) * 2**31 + other[known]
     pairs, place = np.unique(key, return_inverse=True)
-    total = np.bincount(place, weights=weight[known], minlength=len(pairs))
-    item, other = (pairs // 2**31).astype(np.int64), (pairs % 2**31).astype(np.int32)
-    best = np.lexsort((other, -total, item))
-    offsets = offsets_of(np.bincount(item, minlength=len(mass)).astype(np.int64))
-    share = (total / np.maximum(mass[item], TINY)).astype(np.float32)
-    return pad_right(other[best], offsets, kept, 0), pad_right(share[best], offsets, kept, 0.0)
+    total = np.bincount(place, weights=weight[known], minlength=len(pairs)).astype(np.float32)
+    item, other = pairs // 2**31, (pairs % 2**31).astype(np.int32)
+    all_pairs = offsets_of(np.bincount(item, minlength=len(mass)).astype(np.int64))
+    best, offsets = heaviest(all_pairs, total, kept)
+    share = (total[best] / np.maximum(mass[item[best]], TINY)).astype(np.float32)
+    return pad_right(other[best], offsets, kept, 0), pad_right(share, offsets, kept, 0.0)
 
 
 def nothing_near(users: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
