@@ -90,13 +90,20 @@ def learn(context: Context, lesson: Lesson) -> dict[str, Any]:
         return run_on_ranks(
             _learn,
             replace(lesson, kept=KeptFile(f"{lesson.folder}.checkpoint")),
-            ranks=lesson.train.ranks,
+            ranks=ranks_for(lesson),
             threads=lesson.train.threads_per_rank,
             timeout=lesson.train.start_seconds,
             log=ranks_log,
             settings=lesson.ranks,
             label=label if context.settings.run.progress else None,
         )
+
+
+def ranks_for(lesson: Lesson) -> int:
+    """As many as the lesson's rows are worth (`train.rank_rows`), at most `train.ranks`."""
+    most, each = lesson.train.ranks, lesson.train.rank_rows
+    rows = lesson.rows.count(lesson.windows, most * each)
+    return max(1, min(most, -(-rows // each)))
 
 
 def _pin(context: Context, window: int, lesson: Lesson) -> None:

@@ -229,6 +229,7 @@ class TrainSettings(Section):
 
     strategy: Strategy = "rehearse+distil"
     ranks: int = Field(2, ge=1)
+    rank_rows: int = Field(4000, ge=1, description="to learn; of fewer, fewer ranks are started")
     threads_per_rank: int = Field(1, ge=1)
     epochs: float = Field(2.0, gt=0)
     increment_epochs: float = Field(2.0, gt=0)

@@ -52,6 +52,15 @@ class SequenceRows:
                 if len(batch) and (whole or number % ranks == rank):
                     yield batch.take(pa.array(random.permutation(len(batch))))
 
+    def count(self, windows: tuple[int, int], enough: int) -> int:
+        """Rows of these windows, counted until there are `enough`."""
+        rows = 0
+        for file in _files(self.path, self.version, windows, self.without):
+            rows += file.count_rows()
+            if rows >= enough:
+                break
+        return rows
+
     def exemplars(
         self, windows: tuple[int, int], rank: int, ranks: int, epoch: int, choice: Exemplars
     ) -> Iterator[pa.RecordBatch]:

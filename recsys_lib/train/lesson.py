@@ -15,7 +15,11 @@ from recsys_lib.types import Exemplars
 
 
 class Rows(Protocol):
-    """Pinned sequence rows, picklable: read by the ranks, never by the driver."""
+    """Pinned sequence rows, picklable: read by the ranks, and only counted by the driver."""
+
+    def count(self, windows: tuple[int, int], enough: int) -> int:
+        """How many these windows have, counted until there are `enough`."""
+        ...
 
     def batches(
         self, windows: tuple[int, int], rank: int, ranks: int, epoch: int

@@ -50,6 +50,13 @@ def test_one_rank_reads_everything(tmp_path: Path) -> None:
     assert sorted(share(rows, 0, 1)) == list(range(1, 13))
 
 
+def test_rows_are_counted_until_there_are_enough(tmp_path: Path) -> None:
+    rows = a_shop(tmp_path, 3).rows()
+    assert rows.count((1, 2), enough=1000) == 24
+    assert rows.count((2, 2), enough=1000) == 12
+    assert rows.count((1, 2), enough=5) == 8
+
+
 def test_the_same_seed_and_epoch_give_the_same_order_and_others_another(tmp_path: Path) -> None:
     shop = a_shop(tmp_path, 2)
     order = share(shop.rows(seed=7), 0, 1)

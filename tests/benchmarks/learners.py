@@ -88,7 +88,7 @@ class Chain:
         )
         told = {name: found[name] for name in COSTS}
         # Of the first rank, and they do the same work.
-        told["cpu_seconds"] *= self.settings.train.ranks
+        told["cpu_seconds"] *= found["ranks"]
         return _noted(costs, told)
 
     def _has_rows(self, window: int) -> bool:

@@ -24,6 +24,7 @@ SMALL = {
     "model.copy_items": 32,
     "train.epochs": 2,
     "train.min_steps": 1,
+    "train.rank_rows": 1,
     "train.increment_epochs": 1,
     "train.batch_size": 32,
     "evaluate.bootstrap": 50,
