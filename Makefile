@@ -40,7 +40,7 @@ HOROVOD_DONE := $(DONE)/horovod-$(call hash,echo $(DEVICE); grep -E '^(tensorflo
 SPARK_DONE := $(DONE)/spark-$(call hash,grep -E '^(pyspark|delta_spark)' constraints.txt)
 CONNECTORS_DONE := $(DONE)/connectors-$(call hash,echo $(SPARK_DONE); cat conf/connectors/pom.xml)
 
-.PHONY: help setup tools demo reproduce package test test-cluster fuzz bench-collector bench-compress bench-ingest bench-quality bench-increment bench-poison bench-ranks cluster-up cluster-down check format report ui clean distclean
+.PHONY: help setup tools demo reproduce package test test-cluster fuzz bench-collector bench-cold bench-compress bench-ingest bench-quality bench-increment bench-poison bench-ranks cluster-up cluster-down check format report ui clean distclean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -168,6 +168,9 @@ bench-increment: setup ## strategies of incremental learning beside a full retra
 
 bench-poison: setup ## bots, random clicks and wrong prices in real logs: which increments are refused
 	@nice -n 5 $(PY) -m tests.benchmarks.bench_poison $(ARGS)
+
+bench-cold: setup ## what attributes do for items that are a week old
+	@nice -n 5 $(PY) -m tests.benchmarks.bench_cold $(ARGS)
 
 bench-compress: setup ## what is shipped against the dense model: time, size, quality; SHORT=1 for a small one
 	@nice -n 5 $(PY) -m tests.benchmarks.bench_compress $(if $(SHORT),--short) $(ARGS)
