@@ -7,6 +7,7 @@ against none that this one calls.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar, cast
 
 import numba
@@ -21,11 +22,20 @@ Loop = TypeVar("Loop", bound=Callable[..., object])
 def compiled(loop: Loop) -> Loop:
     """Machine code of `loop`, which threads may run side by side. It is kept beside the module or
     in the user's cache; where neither can be written, each process compiles for itself."""
+    return _made(loop, set())
+
+
+def summing(loop: Loop) -> Loop:
+    """The same of one that adds up products, in whatever order is fastest."""
+    return _made(loop, {"reassoc", "contract"})
+
+
+def _made(loop: Loop, liberties: set[str]) -> Loop:
+    how = partial(numba.njit, nogil=True, fastmath=liberties or False)
     try:
-        made = numba.njit(cache=True, nogil=True)(loop)
+        return cast(Loop, how(cache=True)(loop))
     except RuntimeError:
-        made = numba.njit(nogil=True)(loop)
-    return cast(Loop, made)
+        return cast(Loop, how()(loop))
 
 
 @compiled
@@ -221,7 +231,134 @@ def _remember(slots: NDArray[np.int32], keys: NDArray[np.int32], items: Ints) ->
     slots[:] = -1
     known = 0
     for item in items:
-        slot = slot_of(slots, keys, item)
-        if slots[slot] < 0:
-            slots[slot], keys[known] = known, item
-            known += 1
+        known = _added(slots, keys, known, item)
+
+
+@summing
+def matched(
+    items: Ints,
+    row: Offsets,
+    values: NDArray[np.int8],
+    scale: Floats,
+    known: Floats,
+    user: Floats,
+    taste: Floats,
+) -> tuple[Floats, Floats]:
+    """Of each pair of an item and a row of `user` [B, D] and `taste` [B, K]: the product with the
+    item's vector, values [N, D] times scale [N], and that plus the product with known [N, K]."""
+    match, whole = np.empty(len(items), np.float32), np.empty(len(items), np.float32)
+    for pair in range(len(items)):
+        vector, who = values[items[pair]], user[row[pair]]
+        total = np.float32(0)
+        for place in range(len(who)):
+            total += np.float32(vector[place]) * who[place]
+        match[pair] = total = total * scale[items[pair]]
+        facts, likes = known[items[pair]], taste[row[pair]]
+        for place in range(len(likes)):
+            total += facts[place] * likes[place]
+        whole[pair] = total
+    return match, whole
+
+
+@compiled
+def best_of(
+    asked: Offsets,
+    few: tuple[Ints, Floats],
+    parts: tuple[Offsets, Offsets],
+    rest: tuple[Offsets, Floats],
+    hidden: tuple[Offsets, Ints],
+    k: int,
+) -> tuple[Ints, Floats, NDArray[np.bool_]]:
+    """The k best items of some users: int32 [A, k], float32 [A, k], the best first and of equals
+    the smaller item, 0 and -inf at the end; and whether `rest` had too few, bool [A].
+
+    few      items and scores of all users, ragged: those of parts[0], after all of them those of
+             parts[1]
+    rest     items and scores [A, W] of the users `asked`; what is among `few` counts as it is there
+    hidden   offsets and items that no answer may have, but where `few` has them
+    """
+    longest = 0
+    for user in asked:
+        size = hidden[0][user + 1] - hidden[0][user]
+        for part in parts:
+            size += part[user + 1] - part[user]
+        longest = max(longest, size)
+    slots, keys = slots_for(longest), np.empty(longest, np.int32)
+    items, scores = (
+        np.zeros((len(asked), k), np.int32),
+        np.full((len(asked), k), -np.inf, np.float32),
+    )
+    short = np.zeros(len(asked), np.bool_)
+    for place, user in enumerate(asked):
+        mine, best, start, known = items[place], scores[place], 0, 0
+        slots[:] = -1
+        for item in hidden[1][hidden[0][user] : hidden[0][user + 1]]:
+            known = _added(slots, keys, known, item)
+        for part in parts:
+            for n in range(start + part[user], start + part[user + 1]):
+                known = _added(slots, keys, known, few[0][n])
+                _inserted(mine, best, few[0][n], few[1][n])
+            start += part[-1]
+        others = 0
+        for n in range(rest[0].shape[1]):
+            item = np.int32(rest[0][place, n])
+            if slots[slot_of(slots, keys, item)] < 0 and rest[1][place, n] > -np.inf:
+                others += 1
+                _inserted(mine, best, item, rest[1][place, n])
+        short[place] = others < k
+    return items, scores, short
+
+
+@compiled
+def _added(slots: NDArray[np.int32], keys: NDArray[np.int32], known: int, key: np.int32) -> int:
+    """How many keys the table has with this one."""
+    slot = slot_of(slots, keys, key)
+    if slots[slot] >= 0:
+        return known
+    slots[slot], keys[known] = known, key
+    return known + 1
+
+
+@compiled
+def _inserted(items: Ints, scores: Floats, item: np.int32, score: np.float32) -> None:
+    """Into a list that is in order, where it belongs; the last one falls off."""
+    place = len(items)
+    while place > 0 and (
+        score > scores[place - 1] or (score == scores[place - 1] and item < items[place - 1])
+    ):
+        place -= 1
+    if place < len(items) and score > -np.inf:
+        for n in range(len(items) - 1, place, -1):
+            items[n], scores[n] = items[n - 1], scores[n - 1]
+        items[place], scores[place] = item, score
+
+
+@compiled
+def side_by_side(
+    own: Floats, table: Floats, items: Ints, match: Floats, user: Floats, row: Offsets
+) -> Floats:
+    """[own [R, ...], table[items], match [R], user[row]] in one row for each: float32 [R, ...]."""
+    facts, told = own.shape[1], table.shape[1]
+    at = facts + told
+    out = np.empty((len(own), at + 1 + user.shape[1]), np.float32)
+    for r in range(len(own)):
+        mine, known, who = out[r], table[items[r]], user[row[r]]
+        for n in range(facts):
+            mine[n] = own[r, n]
+        for n in range(told):
+            mine[facts + n] = known[n]
+        mine[at] = match[r]
+        for n in range(len(who)):
+            mine[at + 1 + n] = who[n]
+    return out
+
+
+@compiled
+def unpacked(values: NDArray[np.int8], scale: Floats, places: Ints) -> Floats:
+    """values[places] times their scale: float32 [P, D]."""
+    out = np.empty((len(places), values.shape[1]), np.float32)
+    for place in range(len(places)):
+        row, by = values[places[place]], scale[places[place]]
+        for n in range(len(row)):
+            out[place, n] = np.float32(row[n]) * by
+    return out

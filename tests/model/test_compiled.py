@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_lib.model.compiled import best_first, compiled, slot_of, slots_for
+from recsys_lib.model.compiled import best_first, best_of, compiled, slot_of, slots_for
 
 ITEMS = st.integers(0, 2**31 - 1)
 # Scores that often tie, and some that differ in the last bit.
@@ -43,3 +43,55 @@ def test_a_loop_is_compiled_where_nothing_can_be_kept() -> None:
     # Without a file there is no place beside it.
     exec("def twice(n):\n    return 2 * n", made)
     assert compiled(made["twice"])(21) == 42  # type: ignore[type-var, operator]
+
+
+RANKED = st.dictionaries(st.integers(1, 9), st.sampled_from([-9.5, -3.0, -1.0, 0.0, 2.5]))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    users=st.lists(st.tuples(RANKED, RANKED, RANKED, st.sets(st.integers(1, 9))), min_size=1),
+    k=st.integers(1, 4),
+    backwards=st.booleans(),
+)
+def test_the_best_of_few_and_rest_are_what_a_sort_of_them_all_says(
+    users: list[tuple[dict[int, float], dict[int, float], dict[int, float], set[int]]],
+    k: int,
+    backwards: bool,
+) -> None:
+    def offsets(sizes: list[int]) -> np.ndarray:
+        return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+
+    # A user's items are in one part only.
+    parts = [
+        [u[0] for u in users],
+        [{i: s for i, s in u[1].items() if i not in u[0]} for u in users],
+    ]
+    items = np.array([i for part in parts for few in part for i in few], np.int32)
+    scores = np.array([s for part in parts for few in part for s in few.values()], np.float32)
+    width = max(len(u[2]) for u in users) + 1
+    found, told = np.zeros((len(users), width), np.int64), np.full((len(users), width), -np.inf)
+    for row, user in enumerate(users):
+        found[row, : len(user[2])], told[row, : len(user[2])] = (
+            list(user[2]),
+            list(user[2].values()),
+        )
+    hidden = np.array([i for u in users for i in sorted(u[3])], np.int32)
+    asked = np.arange(len(users))[:: -1 if backwards else 1].copy()
+    best, values, short = best_of(
+        asked,
+        (items, scores),
+        (offsets([len(few) for few in parts[0]]), offsets([len(few) for few in parts[1]])),
+        (found[asked], told[asked].astype(np.float32)),
+        (offsets([len(u[3]) for u in users]), hidden),
+        k,
+    )
+    for place, row in enumerate(asked):
+        mine = {**parts[0][row], **parts[1][row]}
+        others = {
+            i: s for i, s in users[row][2].items() if i not in mine | dict.fromkeys(users[row][3])
+        }
+        wanted = sorted(((-s, i) for i, s in (mine | others).items()))[:k]
+        assert best[place].tolist() == [i for _, i in wanted] + [0] * (k - len(wanted))
+        assert values[place].tolist() == [-s for s, _ in wanted] + [-np.inf] * (k - len(wanted))
+        assert short[place] == (len(others) < k)

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_lib.model.bundle import Arrays
+from recsys_lib.model.compiled import side_by_side
 from recsys_lib.model.copies import COPY_FEATURES, USER_FEATURES
+from recsys_lib.model.histories import Floats, Ints, Offsets
 from recsys_lib.model.neighbours import FEATURES as NEAR_FEATURES
-
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -59,18 +59,15 @@ class Head:
     def __call__(
         self,
         own: Floats,
-        facts: Floats,
+        table: Floats,
+        items: Ints,
         match: Floats,
-        user: Floats,
-        types: NDArray[np.int32] | None = None,
+        user: tuple[Floats, Offsets],
+        types: Ints | None = None,
     ) -> Floats:
-        """Logits [R] of R rows: own features, facts [R, ...], match [R], user features [R, ...]
-        (or [1, ...] where all rows are one user's), event types [R]."""
-        x = np.empty((len(own), len(self._kernel)), np.float32)
-        at = own.shape[1] + facts.shape[1]
-        x[:, : own.shape[1]], x[:, own.shape[1] : at] = own, facts
-        x[:, at], x[:, at + 1 :] = match, user
-        hidden = x @ self._kernel
+        """Logits [R] of R rows: own features [R, ...], the facts of `items` [R] in `table`, match
+        [R], features of users [B, ...] with the row of each [R], event types [R]."""
+        hidden = side_by_side(own, table, items, match, *user) @ self._kernel
         hidden += self._bias if self._types is None else (self._types + self._bias)[types]
         np.maximum(hidden, 0, out=hidden)
         hidden = hidden @ self._second[0]

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from recsys_lib.model.compiled import unpacked
+from recsys_lib.model.histories import Floats
 
 
 @dataclass(frozen=True)
@@ -31,24 +32,15 @@ class Rows:
 
     def take(self, places: NDArray[Any]) -> Floats:
         """Rows at these places: float32 [..., D]."""
-        found = self.values[places]
         if self.scale is None:
-            return np.asarray(found)
-        return found.astype(np.float32) * self.scale[places][..., None]
+            return np.asarray(self.values[places])
+        found = unpacked(self.values, self.scale, places.ravel())
+        return found.reshape(*places.shape, self.values.shape[1])
 
-    def dot(self, places: NDArray[Any], vector: Floats) -> Floats:
-        """Products of the rows at places [R] and one vector [D]: float32 [R]."""
-        found = self.values[places].astype(np.float32, copy=False) @ vector
-        return found if self.scale is None else found * self.scale[places]
-
-    def dots(self, places: NDArray[Any], offsets: NDArray[np.int64], vectors: Floats) -> Floats:
-        """Products of ragged rows: those at places[offsets[b] : offsets[b + 1]] with vectors[b]."""
-        found = self.values[places].astype(np.float32, copy=False)
-        out = np.empty(len(places), np.float32)
-        for b, vector in enumerate(vectors):
-            part = slice(offsets[b], offsets[b + 1])
-            np.matmul(found[part], vector, out=out[part])
-        return out if self.scale is None else out * self.scale[places]
+    @property
+    def scales(self) -> Floats:
+        """Of each row: [N]; one for those that are not scaled."""
+        return np.broadcast_to(np.float32(1), len(self)) if self.scale is None else self.scale
 
     def all(self) -> Floats:
         return self.take(np.arange(len(self)))

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from recsys_lib.errors import ModelError
 from recsys_lib.model.catalog import Catalog
+from recsys_lib.model.compiled import best_of
 from recsys_lib.model.copies import copies
 from recsys_lib.model.histories import Floats, Histories, Ints
 from recsys_lib.model.inputs import ages, event_facts
@@ -28,7 +29,6 @@ from recsys_lib.model.requests import known_to, select
 from recsys_lib.model.shipped.bundle import Shipped
 from recsys_lib.model.shipped.encoder import MASKED, Encoder, SavedEncoder
 from recsys_lib.model.shipped.heads import Facts, Head, log_softmax
-from recsys_lib.model.shipped.merge import Few, best_of, widened, without
 from recsys_lib.model.shipped.search import Scan, Search, Shelf, Whole
 
 Offsets = NDArray[np.int64]
@@ -49,7 +49,7 @@ class ShippedScorer:
     It answers one call at a time: threads of a service each need their own.
     """
 
-    ROWS = 64
+    ROWS = 128
     """Histories that are answered together: what is held stays near the processor."""
 
     def __init__(
@@ -80,7 +80,6 @@ class ShippedScorer:
         self._positions = tables["positions"].all()
         self._profile = [tables[f"profile_{i}"].all() for i in range(len(spec["profile"]))]
         self._shops: dict[int, _Shop] = {}
-        self._marks = np.zeros((0, 0), bool)
 
     @classmethod
     def open(
@@ -117,7 +116,6 @@ class ShippedScorer:
         exported, trained or searched anew."""
         more = copy.copy(self)
         more.bundle = self.bundle.grown(self.bundle.catalog.extended(ids, attributes))
-        more._marks = np.zeros((0, 0), bool)
         more._shops = {}
         for row, shop in self._shops.items():
             facts, shelf = more._shelf(row)
@@ -162,81 +160,31 @@ class ShippedScorer:
         rows = np.arange(len(user))
         sizes = np.concatenate([lengths_of(copied.offsets), lengths_of(nearby.offsets)])
         row = np.concatenate([rows, rows]).repeat(sizes)
-        facts = shop.facts.table[items]
-        alone = len(user) == 1
-        if alone:
-            match = shop.shelf.vectors.dot(items, user[0])
-            explore = match + facts[:, shop.facts.explore] @ taste[0]
-            features = copied.user_features
-        else:
-            both = np.concatenate([copied.offsets, cut + nearby.offsets[1:]])
-            match = shop.shelf.vectors.dots(items, both, np.concatenate([user, user]))
-            explore = match + np.einsum("rf,rf->r", facts[:, shop.facts.explore], taste[row])
-            features = copied.user_features[row]
+        match, explore = shop.shelf.matched(items, row, user, taste)
         types = np.where(copied.types < self._copy_types, copied.types, 0)
-        own = log_softmax(
-            self._copy(
-                copied.features,
-                facts[:cut],
-                match[:cut],
-                features if alone else features[:cut],
-                types,
+        own, close = slice(cut), slice(cut, None)
+        table, features = shop.facts.table, copied.user_features
+        logits = [
+            head(told, table, items[part], match[part], (features, row[part]), kinds)
+            for head, told, part, kinds in (
+                (self._copy, copied.features, own, types),
+                (self._near, nearby.features, close, None),
             )
-            + facts[:cut, -1],
-            copied.offsets,
-        )
-        close = log_softmax(
-            self._near(
-                nearby.features, facts[cut:], match[cut:], features if alone else features[cut:]
-            ),
-            nearby.offsets,
+        ]
+        share = np.concatenate(
+            [
+                log_softmax(logits[0] + table[items[own], -1], copied.offsets),
+                log_softmax(logits[1], nearby.offsets),
+            ]
         )
         rest = gate[:, 2] - shop.search.total(user, taste)
-        share = np.concatenate([own, close])
         share += gate[:, :2].T.ravel().repeat(sizes)
         scores = np.logaddexp(explore + rest[row], share)
+        hidden = np.zeros(len(user) + 1, np.int64), np.zeros(0, np.int32)
         if exclude_seen:
-            scores[:cut] = -np.inf
-        hidden = (histories.row, histories.items) if exclude_seen else None
-        few = Few(items, scores, row, copied.offsets, nearby.offsets)
-        return self._merged(few, hidden, shop, user, taste, rest, k)
-
-    def _merged(
-        self,
-        few: Few,
-        hidden: tuple[NDArray[Any], NDArray[Any]] | None,
-        shop: _Shop,
-        user: Floats,
-        taste: Floats,
-        rest: Floats,
-        k: int,
-    ) -> tuple[Ints, Floats]:
-        """The best k of the few and of what the search finds beside them."""
-        count, all_items = len(user), shop.shelf.items
-        marks = self._marked(count)
-        marks[few.row, few.items] = True
-        if hidden is not None:
-            marks[hidden] = True
-        wanted, places = k, np.arange(count)
-        found, scores = shop.search.best(user, taste, wanted)
-        scores = without(marks, places, found, scores)
-        while wanted < all_items and (short := (np.isfinite(scores).sum(1) < k)).any():
-            # Most of what was found is known already: look deeper, for those alone.
-            wanted = min(4 * wanted, all_items)
-            again = np.flatnonzero(short)
-            deep = shop.search.best(user[again], taste[again], wanted)
-            found, scores = widened(found, scores, again, deep, marks)
-        marks[few.row, few.items] = False
-        if hidden is not None:
-            marks[hidden] = False
-        items, values = few.table()
-        found = np.concatenate([items, found.astype(np.int32)], 1)
-        return best_of(found, np.concatenate([values, scores + rest[:, None]], 1), k)
-
-    def _marked(self, count: int) -> NDArray[np.bool_]:
-        if len(self._marks) < count:
-            self._marks = np.zeros((count, self.bundle.catalog.items + 1), bool)
-        return self._marks
+            hidden, scores[:cut] = (histories.offsets, histories.items), -np.inf
+        few = (items, scores), (copied.offsets, nearby.offsets)
+        return _merged(few, hidden, shop, (user, taste, rest), k)
 
     def _encoded(self, histories: Histories, age: Floats, user_features: Floats) -> Floats:
         spec = self.bundle.spec
@@ -262,6 +210,40 @@ class ShippedScorer:
             profile = zip(self._profile, histories.profile.T, strict=True)
             parts.append(np.sum([t[np.where(p < len(t), p, 0)] for t, p in profile], 0))
         return np.asarray(self._encode(events, facts, mask, np.concatenate(parts, 1)))
+
+
+def _merged(
+    few: tuple[tuple[Ints, Floats], tuple[Offsets, Offsets]],
+    hidden: tuple[Offsets, Ints],
+    shop: _Shop,
+    asking: tuple[Floats, Floats, Floats],
+    k: int,
+) -> tuple[Ints, Floats]:
+    """The best k of the few and of what the search finds beside them. `asking`: user and taste of
+    each, and what is added to a score of the search."""
+    everybody, wanted = np.arange(len(asking[0])), k
+    items, scores, short = _beside(few, hidden, shop, asking, everybody, wanted, k)
+    while wanted < shop.shelf.items and short.any():
+        # Most of what was found is known already: look deeper, for those alone.
+        wanted, again = min(4 * wanted, shop.shelf.items), everybody[short]
+        part = asking[0][again], asking[1][again], asking[2][again]
+        found = _beside(few, hidden, shop, part, again, wanted, k)
+        items[again], scores[again], short[again] = found
+    return items, scores
+
+
+def _beside(
+    few: tuple[tuple[Ints, Floats], tuple[Offsets, Offsets]],
+    hidden: tuple[Offsets, Ints],
+    shop: _Shop,
+    asking: tuple[Floats, Floats, Floats],
+    asked: Offsets,
+    wanted: int,
+    k: int,
+) -> tuple[Ints, Floats, NDArray[np.bool_]]:
+    user, taste, rest = asking
+    found, scores = shop.search.best(user, taste, wanted)
+    return best_of(asked, *few, (found, scores + rest[:, None]), hidden, k)
 
 
 def _gate(logits: Floats, copied: Offsets, near: Offsets) -> Floats:

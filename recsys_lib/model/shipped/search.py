@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_lib.model.compiled import matched
 from recsys_lib.model.shipped.rows import Rows
 
 Floats = NDArray[np.float32]
@@ -33,14 +34,17 @@ class Shelf:
     def items(self) -> int:
         return len(self.known) - 1
 
+    def matched(
+        self, items: NDArray[Any], row: Ints, user: Floats, taste: Floats
+    ) -> tuple[Floats, Floats]:
+        """Of items [R] for rows [R] of the users: what vectors say, and whole scores: [R]."""
+        vectors = self.vectors
+        return matched(items, row, vectors.values, vectors.scales, self.known, user, taste)
+
     def exact(self, found: Ints, user: Floats, taste: Floats) -> Floats:
         """Scores of items [B, R]."""
-        if len(found) == 1:
-            scores = self.vectors.dot(found[0], user[0])
-            return (scores + self.known[found[0]] @ taste[0])[None]
-        rows = self.vectors.take(found)
-        scores = np.matmul(rows, user[:, :, None])[..., 0]
-        return scores + np.matmul(self.known[found], taste[:, :, None])[..., 0]
+        row = np.arange(len(found)).repeat(found.shape[1])
+        return self.matched(found.ravel(), row, user, taste)[1].reshape(found.shape)
 
     def matrix(self, items: Ints) -> Floats:
         return np.concatenate([self.vectors.take(items), self.known[items]], 1)

@@ -23,17 +23,6 @@ def test_a_row_of_zeros_stays_one() -> None:
 
 
 @pytest.mark.parametrize("bits", [8, 32])
-def test_products_are_those_of_the_rows_themselves(bits: int) -> None:
-    rows = Rows.of(TABLE, bits)
-    places, vectors = np.array([4, 4, 9, 0, 17]), RANDOM.normal(size=(3, 6)).astype(np.float32)
-    expected = rows.take(places) @ vectors[1]
-    np.testing.assert_allclose(rows.dot(places, vectors[1]), expected, rtol=1e-4)
-    ragged = rows.dots(places, np.array([0, 2, 2, 5]), vectors)
-    each = np.repeat(vectors, [2, 0, 3], axis=0)
-    np.testing.assert_allclose(ragged, (rows.take(places) * each).sum(1), rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("bits", [8, 32])
 def test_rows_are_added_and_replaced_without_a_change_of_the_others(bits: int) -> None:
     rows = Rows.of(TABLE, bits)
     more = rows.extended(TABLE[:2] * 7)

@@ -55,6 +55,16 @@ def test_what_is_found_has_its_exact_score() -> None:
     np.testing.assert_allclose(same[0], scores[0], rtol=1e-4)
 
 
+@pytest.mark.parametrize("bits", [8, 32])
+def test_pairs_of_items_and_users_are_multiplied_as_their_vectors_are(bits: int) -> None:
+    shelf = Shelf(Rows.of(SHELF.vectors.all(), bits), SHELF.known)
+    items, row = np.array([4, 4, 9, 0, 17], np.int32), np.array([0, 1, 1, 3, 3])
+    match, whole = shelf.matched(items, row, USER, TASTE)
+    np.testing.assert_allclose(match, (shelf.vectors.take(items) * USER[row]).sum(1), rtol=1e-4)
+    known = (shelf.known[items] * TASTE[row]).sum(1)
+    np.testing.assert_allclose(whole - match, known, rtol=1e-3, atol=1e-5)
+
+
 def test_the_total_of_a_sample_is_near_that_of_all() -> None:
     apart = Scan(SHELF, TYPICAL, 5).total(USER, TASTE) - Whole(SHELF).total(USER, TASTE)
     assert np.abs(apart).max() < 0.2
