@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from recsys_lib.errors import ModelError
 from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.compiled import best_of
-from recsys_lib.model.copies import copies
+from recsys_lib.model.copies import Copies, copies
 from recsys_lib.model.histories import Floats, Histories, Ints
 from recsys_lib.model.inputs import ages, event_facts
-from recsys_lib.model.neighbours import Neighbours, near
+from recsys_lib.model.neighbours import Nearby, Neighbours, near
 from recsys_lib.model.ragged import lengths_of, pad_left
 from recsys_lib.model.requests import known_to, select
 from recsys_lib.model.shipped.bundle import Shipped
@@ -41,6 +41,37 @@ class _Shop:
     facts: Facts
     shelf: Shelf
     search: Search
+
+
+@dataclass(frozen=True)
+class _Asking:
+    """What the encoder says of B users: user [B, D], taste [B, K] of what is known of an item, and
+    gate [B, 3], log shares of copying, of what is near, and of all else."""
+
+    user: Floats
+    taste: Floats
+    gate: Floats
+
+    @classmethod
+    def of(cls, told: Floats, size: int, copied: Offsets, near: Offsets) -> _Asking:
+        taste = np.ones((len(told), told.shape[1] - size - 1), np.float32)
+        taste[:, :-1] = told[:, size:-2]
+        gate = np.zeros((len(told), 3), np.float32)
+        gate[:, 0] = np.where(lengths_of(copied) > 0, told[:, -2], MASKED)
+        gate[:, 1] = np.where(lengths_of(near) > 0, told[:, -1], MASKED)
+        gate -= gate.max(1)[:, None]
+        gate -= np.log(np.exp(gate).sum(1))[:, None]
+        return cls(np.ascontiguousarray(told[:, :size]), taste, gate)
+
+
+@dataclass(frozen=True)
+class _Few:
+    """Past items of all users, then near items of all, each with its whole score."""
+
+    items: Ints
+    scores: Floats
+    copied: Offsets
+    near: Offsets
 
 
 class ShippedScorer:
@@ -148,43 +179,39 @@ class ShippedScorer:
         copied = copies(histories, age, b.copy_items, b.decay)
         known = b.catalog.neighbours or Neighbours.none(b.catalog.items)
         nearby = near(histories, known, spec["near_events"], spec["near_items"])
-        out = self._encoded(histories, age, copied.user_features)
-        size, stats = spec["embedding_size"], spec["stats"]
-        user = np.ascontiguousarray(out[:, :size])
-        taste = np.ones((len(user), stats + 1), np.float32)
-        taste[:, :stats] = out[:, size : size + stats]
-        gate = _gate(out[:, size + stats :], copied.offsets, nearby.offsets)
+        told = self._encoded(histories, age, copied.user_features)
+        asking = _Asking.of(told, spec["embedding_size"], copied.offsets, nearby.offsets)
+        rest = asking.gate[:, 2] - shop.search.total(asking.user, asking.taste)
+        few = self._few(copied, nearby, shop, asking, rest)
+        hidden = np.zeros(len(rest) + 1, np.int64), np.zeros(0, np.int32)
+        if exclude_seen:
+            few.scores[: len(copied.items)] = -np.inf
+            hidden = histories.offsets, histories.items
+        return _merged(few, hidden, shop.search, asking, rest, k)
 
-        items = np.concatenate([copied.items, nearby.items])
-        cut = len(copied.items)
-        rows = np.arange(len(user))
+    def _few(
+        self, copied: Copies, nearby: Nearby, shop: _Shop, asking: _Asking, rest: Floats
+    ) -> _Few:
+        """Past and near items with their whole scores. `rest` [B]: what makes a score of the
+        explore part a log share of the mixture."""
+        items, table = np.concatenate([copied.items, nearby.items]), shop.facts.table
         sizes = np.concatenate([lengths_of(copied.offsets), lengths_of(nearby.offsets)])
-        row = np.concatenate([rows, rows]).repeat(sizes)
-        match, explore = shop.shelf.matched(items, row, user, taste)
+        row = np.tile(np.arange(len(rest)), 2).repeat(sizes)
+        match, explore = shop.shelf.matched(items, row, asking.user, asking.taste)
         types = np.where(copied.types < self._copy_types, copied.types, 0)
-        own, close = slice(cut), slice(cut, None)
-        table, features = shop.facts.table, copied.user_features
-        logits = [
-            head(told, table, items[part], match[part], (features, row[part]), kinds)
+        own, close = slice(len(copied.items)), slice(len(copied.items), None)
+        copying, nearing = (
+            head(told, table, items[part], match[part], (copied.user_features, row[part]), kinds)
             for head, told, part, kinds in (
                 (self._copy, copied.features, own, types),
                 (self._near, nearby.features, close, None),
             )
-        ]
-        share = np.concatenate(
-            [
-                log_softmax(logits[0] + table[items[own], -1], copied.offsets),
-                log_softmax(logits[1], nearby.offsets),
-            ]
         )
-        rest = gate[:, 2] - shop.search.total(user, taste)
-        share += gate[:, :2].T.ravel().repeat(sizes)
-        scores = np.logaddexp(explore + rest[row], share)
-        hidden = np.zeros(len(user) + 1, np.int64), np.zeros(0, np.int32)
-        if exclude_seen:
-            hidden, scores[:cut] = (histories.offsets, histories.items), -np.inf
-        few = (items, scores), (copied.offsets, nearby.offsets)
-        return _merged(few, hidden, shop, (user, taste, rest), k)
+        copying += table[items[own], -1]
+        share = log_softmax(copying, copied.offsets), log_softmax(nearing, nearby.offsets)
+        inside = np.concatenate(share) + asking.gate[:, :2].T.ravel().repeat(sizes)
+        scores = np.logaddexp(explore + rest[row], inside)
+        return _Few(items, scores, copied.offsets, nearby.offsets)
 
     def _encoded(self, histories: Histories, age: Floats, user_features: Floats) -> Floats:
         spec = self.bundle.spec
@@ -213,47 +240,30 @@ class ShippedScorer:
 
 
 def _merged(
-    few: tuple[tuple[Ints, Floats], tuple[Offsets, Offsets]],
+    few: _Few,
     hidden: tuple[Offsets, Ints],
-    shop: _Shop,
-    asking: tuple[Floats, Floats, Floats],
+    search: Search,
+    asking: _Asking,
+    rest: Floats,
     k: int,
 ) -> tuple[Ints, Floats]:
-    """The best k of the few and of what the search finds beside them. `asking`: user and taste of
-    each, and what is added to a score of the search."""
-    everybody, wanted = np.arange(len(asking[0])), k
-    items, scores, short = _beside(few, hidden, shop, asking, everybody, wanted, k)
-    while wanted < shop.shelf.items and short.any():
+    """The best k of the few and of what the search finds beside them."""
+
+    def beside(asked: Offsets, wanted: int) -> tuple[Ints, Floats, NDArray[np.bool_]]:
+        user, taste = asking.user, asking.taste
+        if len(asked) < len(rest):
+            user, taste = user[asked], taste[asked]
+        found, scores = search.best(user, taste, wanted)
+        others = found, scores + rest[asked][:, None]
+        return best_of(asked, (few.items, few.scores), (few.copied, few.near), others, hidden, k)
+
+    everybody, wanted = np.arange(len(rest)), k
+    items, scores, short = beside(everybody, wanted)
+    while wanted < search.items and short.any():
         # Most of what was found is known already: look deeper, for those alone.
-        wanted, again = min(4 * wanted, shop.shelf.items), everybody[short]
-        part = asking[0][again], asking[1][again], asking[2][again]
-        found = _beside(few, hidden, shop, part, again, wanted, k)
-        items[again], scores[again], short[again] = found
+        wanted, again = min(4 * wanted, search.items), everybody[short]
+        items[again], scores[again], short[again] = beside(again, wanted)
     return items, scores
-
-
-def _beside(
-    few: tuple[tuple[Ints, Floats], tuple[Offsets, Offsets]],
-    hidden: tuple[Offsets, Ints],
-    shop: _Shop,
-    asking: tuple[Floats, Floats, Floats],
-    asked: Offsets,
-    wanted: int,
-    k: int,
-) -> tuple[Ints, Floats, NDArray[np.bool_]]:
-    user, taste, rest = asking
-    found, scores = shop.search.best(user, taste, wanted)
-    return best_of(asked, *few, (found, scores + rest[:, None]), hidden, k)
-
-
-def _gate(logits: Floats, copied: Offsets, near: Offsets) -> Floats:
-    """Log shares [B, 3] of copying, of what is near, and of all else."""
-    gate = np.zeros((len(logits), 3), np.float32)
-    gate[:, 0] = np.where(lengths_of(copied) > 0, logits[:, 0], MASKED)
-    gate[:, 1] = np.where(lengths_of(near) > 0, logits[:, 1], MASKED)
-    gate -= gate.max(1)[:, None]
-    gate -= np.log(np.exp(gate).sum(1))[:, None]
-    return gate
 
 
 def _known_rows(table: Floats, rows: int) -> Floats:

@@ -53,6 +53,11 @@ class Shelf:
 class Search(Protocol):
     """How the shop is searched for B users."""
 
+    @property
+    def items(self) -> int:
+        """How many there are."""
+        ...
+
     def total(self, user: Floats, taste: Floats) -> Floats:
         """Log of the sum of exp(score) over all items: [B]."""
         ...
@@ -70,6 +75,7 @@ class Whole:
     """Every item is multiplied. `total` and `best` of one batch share the product."""
 
     def __init__(self, shelf: Shelf) -> None:
+        self.items = shelf.items
         self._matrix = np.ascontiguousarray(shelf.matrix(np.arange(1, shelf.items + 1)).T)
         self._last: tuple[Floats, Floats] | None = None
 
@@ -107,7 +113,7 @@ class Scan:
         """typical [K]: the taste of a usual user. `rerank` candidates for each item asked for.
         `threads` are those of faiss in this whole process."""
         _use_threads(threads)
-        self._shelf, self._rerank = shelf, rerank
+        self._shelf, self._rerank, self.items = shelf, rerank, shelf.items
         matrix = shelf.matrix(np.arange(1, shelf.items + 1))
         span = np.ptp(matrix[:, shelf.vectors.values.shape[1] :], axis=0)
         self._step = np.maximum(span / 15.0, 1e-6)
@@ -138,7 +144,7 @@ class Scan:
         import faiss
 
         more = copy.copy(self)
-        more._shelf, more._index = shelf, faiss.clone_index(self._index)
+        more._shelf, more.items, more._index = shelf, shelf.items, faiss.clone_index(self._index)
         places = np.arange(self._shelf.items + 1, shelf.items + 1)
         more._index.add(self._spread(shelf.matrix(places)))
         return more
