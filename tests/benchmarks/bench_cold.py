@@ -34,7 +34,7 @@ from tests.benchmarks.reporting import table, write_report
 from tests.benchmarks.shops import Landed
 
 COURSES = {"complete_journey": Course(44, 52)}
-KS = (10, 20, 100)
+KS = (20, 100, 1000)
 DRAWS = 1000
 
 

@@ -26,6 +26,7 @@ SMALL = {
     "train.min_steps": 1,
     "train.rank_rows": 1,
     "train.increment_epochs": 1,
+    "train.increment_steps": 1,
     "train.batch_size": 32,
     "evaluate.bootstrap": 50,
     "gate.min_users": 10,

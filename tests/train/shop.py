@@ -33,6 +33,7 @@ TRAIN = TrainSettings(
     epochs=8,
     min_steps=1,
     increment_epochs=8,
+    increment_steps=1,
     batch_size=32,
     learning_rate=2e-2,
     increment_learning_rate=1e-2,
