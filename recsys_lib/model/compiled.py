@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TypeVar, cast
 
 import numba
@@ -33,9 +34,12 @@ def summing(loop: Loop) -> Loop:
 def _made(loop: Loop, liberties: set[str]) -> Loop:
     how = partial(numba.njit, nogil=True, fastmath=liberties or False)
     try:
-        return cast(Loop, how(cache=True)(loop))
-    except RuntimeError:
-        return cast(Loop, how()(loop))
+        made = how(cache=True)(loop)
+        # It is written at the first call, which must not fail for that.
+        Path(made.stats.cache_path or "").mkdir(parents=True, exist_ok=True)
+    except (RuntimeError, OSError):
+        made = how()(loop)
+    return cast(Loop, made)
 
 
 @compiled

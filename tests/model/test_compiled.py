@@ -1,11 +1,18 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_lib.model.compiled import best_first, best_of, compiled, slot_of, slots_for
+from recsys_lib.model.compiled import best_first, best_of, slot_of, slots_for
 
+ROOT = Path(__file__).parents[2]
 ITEMS = st.integers(0, 2**31 - 1)
 # Scores that often tie, and some that differ in the last bit.
 SCORES = st.sampled_from([0.0, 1e-30, 0.5, 1.0, float(np.nextafter(np.float32(1), 2)), 3e8])
@@ -38,11 +45,24 @@ def test_the_best_come_first_and_of_equals_the_smaller(scores: dict[int, float])
     assert keys[found].tolist() == wanted
 
 
-def test_a_loop_is_compiled_where_nothing_can_be_kept() -> None:
-    made: dict[str, object] = {}
-    # Without a file there is no place beside it.
-    exec("def twice(n):\n    return 2 * n", made)
-    assert compiled(made["twice"])(21) == 42  # type: ignore[type-var, operator]
+ZIPPED = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from recsys_lib.model.compiled import slots_for
+print(slots_for.__module__, len(slots_for(3)))
+"""
+
+
+def test_a_loop_is_compiled_where_nothing_can_be_kept(tmp_path: Path) -> None:
+    # As on a cluster: the package is in an archive, and the user has no home.
+    archive = tmp_path / "alluvium.zip"
+    with zipfile.ZipFile(archive, "w") as out:
+        for name in ("__init__", "model/__init__", "model/compiled", "model/histories"):
+            out.write(ROOT / "recsys_lib" / f"{name}.py", f"recsys_lib/{name}.py")
+    env = {"HOME": "/dev/null/home", "PATH": os.environ["PATH"]}
+    run = [sys.executable, "-c", ZIPPED, str(archive)]
+    told = subprocess.run(run, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert told.stdout == "recsys_lib.model.compiled 16\n", told.stderr
 
 
 RANKED = st.dictionaries(st.integers(1, 9), st.sampled_from([-9.5, -3.0, -1.0, 0.0, 2.5]))
