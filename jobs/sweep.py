@@ -56,7 +56,7 @@ def sweep(context: Context, version: ModelVersion, widths: list[float]) -> list[
         )
     folder = Path(context.tracking.local_path(version))
     made = _widths(context, version, folder, widths)
-    asked = shapes(context.settings.compress, widths, manifest_of(folder)["spec"]["items"])
+    asked = shapes(context.settings.compress, widths, manifest_of(folder)["lineage"]["items"])
     hidden = not context.settings.run.progress
     bar = tqdm(asked, desc="exporting", unit="form", file=sys.stderr, leave=False, disable=hidden)
     root, golden = _root(context, version), _golden(context, version)

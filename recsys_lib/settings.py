@@ -211,6 +211,8 @@ class ModelSettings(Section):
     copy_items: int = Field(512, ge=1, description="distinct past items the copy head ranks")
     near_events: int = Field(32, ge=1, description="latest events whose neighbours are looked at")
     near_items: int = Field(256, ge=1, description="neighbours the near head ranks")
+    own_items: int = Field(0, ge=0, description="items with table rows of their own; 0: all")
+    shared_rows: int = Field(65_536, ge=1, description="table rows that all other items share")
     dropout: float = Field(0.1, ge=0, lt=1)
     id_dropout: float = Field(0.1, ge=0, lt=1)
     decay: float = Field(0.94, gt=0, lt=1, description="weight of a count, per window of age")
@@ -239,6 +241,9 @@ class TrainSettings(Section):
     learning_rate: float = Field(2e-3, gt=0)
     increment_learning_rate: float = Field(3e-4, gt=0)
     optimizer: Literal["adam", "sgd"] = "adam"
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="in which dense layers multiply; weights and sums are float32"
+    )
     warmup: float = Field(0.05, ge=0, lt=1, description="share of steps with rising rate")
     clip_norm: float = Field(5.0, gt=0)
     negatives: int = Field(2048, ge=1)
@@ -265,6 +270,10 @@ class TrainSettings(Section):
     )
     patience: int = Field(3, ge=1, description="looks at these without a better loss")
     start_seconds: float = Field(600.0, gt=0, description="ranks must have started by then")
+
+    @property
+    def half(self) -> bool:
+        return self.precision == "bfloat16"
 
     @property
     def rehearses(self) -> bool:

@@ -47,7 +47,7 @@ def export(
     network = Network(spec, seed=0)
     load_arrays(network, bundle.arrays)
     shop = bundle.catalog
-    pool = network.pool(tf.range(shop.items + 1), tf.constant(shop.attributes))
+    pool = network.pool(tf.range(shop.items + 1), tf.constant(shop.lookups))
     with tempfile.TemporaryDirectory() as made:
         saved = Path(made) / SAVED
         tf.saved_model.save(module, str(saved))
@@ -73,7 +73,7 @@ def export(
                 if name.split("/")[0] in WEIGHTS
             },
             typical=np.append(bundle.arrays["popularity/bias"], 1.0).astype(np.float32),
-            catalog=shop,
+            catalog=replace(shop, rows=None),
         )
         shipped.save(target)
         if golden is not None:

@@ -24,9 +24,11 @@ from recsys_lib.model.folder import check_files, digest_of, read_manifest, whole
 from recsys_lib.model.neighbours import Neighbours
 from recsys_lib.model.ragged import offsets_of, pad_right
 from recsys_lib.model.stats import ItemStats
+from recsys_lib.model.tail import NONE, Cut, lengthened
 
 FORMAT = 3
 MANIFEST = "model.json"
+ITEM_TABLES = ("items", "item_bias", "copy_bias")
 Arrays = dict[str, NDArray[np.float32]]
 
 
@@ -90,10 +92,14 @@ class Bundle:
         """The same model for a larger catalogue: every table gets rows, none moves.
 
         Indices are never reused, so old rows keep their meaning. New rows are zero: a new item's
-        vector is then that of its attributes alone.
+        vector is then that of its attributes alone. So it is where the item tables end: an item
+        that came since has no row until the model is `settled`.
         """
+        cut, old = spec_cut(self.spec), self.catalog
+        ends = old.rows is not None or not cut.holds_all(catalog.items)
+        rows_of = lengthened(old.rows, old.items, catalog.items) if ends else None
         sizes: dict[str, Any] = {
-            "items": catalog.items,
+            "items": self.spec["items"] if ends else catalog.items,
             "types": len(catalog.types) - 1,
             "attributes": list(catalog.sizes),
             "profile": list(catalog.profile),
@@ -110,13 +116,61 @@ class Bundle:
             spec={**self.spec, **sizes},
             arrays=_extended(self.arrays, rows),
             optimizer=_extended(self.optimizer, rows),
+            catalog=replace(catalog, rows=rows_of),
+        )
+
+    def settled(self) -> Bundle:
+        """The same model, ready to learn: where its item tables end, every item has a row.
+
+        What was taken most has one of its own; it begins with what it has shared before.
+        """
+        cut, before = spec_cut(self.spec), self.catalog.rows
+        if before is None:
+            return self
+        catalog = self.catalog.settled(cut)
+        assert catalog.rows is not None
+        spec = {**self.spec, "items": cut.size(catalog.items)}
+        items = np.flatnonzero((catalog.rows != before) & (catalog.rows <= cut.own))
+        to, source = catalog.rows[items], before[items]
+        rows = table_rows(spec)
+        return replace(
+            self,
+            spec=spec,
+            arrays=_moved(_extended(self.arrays, rows), to, source),
+            optimizer=_moved(_extended(self.optimizer, rows), to, np.full_like(source, NONE)),
             catalog=catalog,
         )
 
 
+def spec_cut(spec: dict[str, Any]) -> Cut:
+    return Cut(spec.get("own_items", 0), spec.get("shared_rows", 0))
+
+
+def _moved(arrays: Arrays, to: NDArray[np.int32], source: NDArray[np.int32]) -> Arrays:
+    """The item tables with rows `to` as rows `source` were; zero where that is NONE."""
+    learned = (source != NONE)[:, None]
+    return {
+        name: _with_rows(array, to, array[source] * learned) if is_item_table(name) else array
+        for name, array in arrays.items()
+    }
+
+
+def _with_rows(
+    array: NDArray[np.float32], rows: NDArray[np.int32], values: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    changed = array.copy()
+    changed[rows] = values
+    return changed
+
+
+def is_item_table(name: str) -> bool:
+    """Of a variable, or of a slot of one."""
+    return name.split("/")[0] in ITEM_TABLES
+
+
 def table_rows(spec: dict[str, Any]) -> dict[str, int]:
     """Rows of every table that grows with a vocabulary (one more than it has words)."""
-    rows = {"items": spec["items"], "item_bias": spec["items"], "copy_bias": spec["items"]}
+    rows = dict.fromkeys(ITEM_TABLES, spec["items"])
     rows |= {"types": spec["types"], "copy_types": spec["types"]}
     rows |= {f"attribute_{i}": size for i, size in enumerate(spec["attributes"])}
     rows |= {f"profile_{i}": size for i, size in enumerate(spec["profile"])}
@@ -143,8 +197,10 @@ def items_table(catalog: Catalog) -> pa.Table:
     flat = pa.array(catalog.attributes.reshape(-1))
     stats = catalog.stats.values[-1]
     near = catalog.neighbours or Neighbours.none(catalog.items)
+    rows = {} if catalog.rows is None else {"row": pa.array(catalog.rows)}
     return pa.table(
         {
+            **rows,
             "near": _listed(near.items[0], near.items[0] > 0),
             "near_share": _listed(near.share[0], near.items[0] > 0),
             "near_mass": pa.array(near.mass[0]),
@@ -205,6 +261,7 @@ def catalog_of(table: pa.Table, text: dict[str, Any]) -> Catalog:
         types=tuple(text["types"]),
         stats=ItemStats(text["stats_window"], stats.reshape(1, rows, -1)),
         neighbours=_neighbours(table),
+        rows=np.asarray(table.column("row"), np.int32) if "row" in table.column_names else None,
     )
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from recsys_lib.model.neighbours import Neighbours
 from recsys_lib.model.stats import FEATURES, ItemStats
+from recsys_lib.model.tail import NONE, Cut
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class Catalog:
     types       event type names by index, types[0] is ""
     stats       item statistics for the windows that will be asked about
     neighbours  items taken near one another; None: nothing is known
+    rows        int32 [N + 1], the row of each item in a model's item tables (see tail); None: its
+                index
     """
 
     ids: NDArray[np.str_]
@@ -32,10 +35,22 @@ class Catalog:
     types: tuple[str, ...]
     stats: ItemStats
     neighbours: Neighbours | None = None
+    rows: NDArray[np.int32] | None = None
 
     @property
     def items(self) -> int:
         return len(self.ids) - 1
+
+    @property
+    def lookups(self) -> NDArray[np.int32]:
+        """What an item's vector is made of: its row of the item tables (NONE: it has not been
+        learned), then its attributes; int32 [N + 1, 1 + A]."""
+        rows = np.arange(self.items + 1, dtype=np.int32) if self.rows is None else self.rows
+        return np.concatenate([rows[:, None], self.attributes], 1)
+
+    def settled(self, cut: Cut) -> Catalog:
+        """With a row for each item, of tables that end at `cut`."""
+        return replace(self, rows=cut.rows(self.stats.values[-1, :, 0], self.rows))
 
     def extended(self, ids: Sequence[str], attributes: NDArray[np.int32]) -> Catalog:
         """With items that came since, of these attributes [R, A]; nobody has bought them yet."""
@@ -54,6 +69,7 @@ class Catalog:
             attributes=np.concatenate([self.attributes, attributes]),
             stats=ItemStats(self.stats.first, np.concatenate([stats, unsold.repeat(more, 1)], 1)),
             neighbours=near,
+            rows=None if self.rows is None else np.pad(self.rows, (0, more), constant_values=NONE),
         )
 
     def type_indices(self, names: tuple[str, ...]) -> frozenset[int] | None:

@@ -13,9 +13,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple, TypeAlias
 
 from recsys_lib.model.copies import COPY_FEATURES, USER_FEATURES
+from recsys_lib.model.half import HalfDense
 from recsys_lib.model.inputs import EVENT_FACTS
 from recsys_lib.model.neighbours import FEATURES as NEAR_FEATURES
 from recsys_lib.model.stats import FEATURES as STATS
+from recsys_lib.model.tail import Cut
 from recsys_lib.model.tensorflow import keras, tf
 
 Layer: TypeAlias = Any
@@ -30,6 +32,9 @@ GAPS = 2
 @dataclass(frozen=True)
 class Spec:
     """Sizes of a network. Tables have one row more than their vocabulary: row 0 is "unknown".
+
+    `items` are the rows of the item tables: one for each item, unless they end (`own_items`, behind
+    which `shared_rows` are for all others; see tail).
 
     A network that was shrunk says what is left of each block (`block_heads`, `block_neurons`) and
     how large a head is; where these are not set, all blocks are as large as `heads` and
@@ -51,9 +56,15 @@ class Spec:
     stats: int = len(STATS)
     near_events: int = 32
     near_items: int = 256
+    own_items: int = 0
+    shared_rows: int = 0
     head_size: int = 0
     block_heads: tuple[int, ...] = ()
     block_neurons: tuple[int, ...] = ()
+
+    @property
+    def cut(self) -> Cut:
+        return Cut(self.own_items, self.shared_rows)
 
     def grown(self, items: int, types: int, attributes: Any, profile: Any) -> Spec:
         """The same network for larger vocabularies."""
@@ -89,10 +100,12 @@ class Pool(NamedTuple):
 
 
 class Network:
-    """Layers and how they are joined. `wrap` decorates every prunable layer (see compress)."""
+    """Layers and how they are joined. `wrap` decorates every prunable layer (see compress); `half`
+    multiplies in bfloat16."""
 
-    def __init__(self, spec: Spec, seed: int, wrap: Wrap | None = None) -> None:
+    def __init__(self, spec: Spec, seed: int, wrap: Wrap | None = None, half: bool = False) -> None:
         self.spec = spec
+        self._dense_layer = HalfDense if half else keras.layers.Dense
         self._seed = seed
         self._wrap = wrap or (lambda layer: layer)
         self.layers: dict[str, Layer] = {}
@@ -165,7 +178,7 @@ class Network:
         bias: list[float] | None = None,
         biased: bool = True,
     ) -> None:
-        layer = keras.layers.Dense(
+        layer = self._dense_layer(
             outputs,
             activation=activation,
             kernel_initializer=self._initializer(scale / math.sqrt(inputs)),
@@ -201,30 +214,38 @@ class Network:
 
     # -- C = g(attributes) --------------------------------------------------------------------
 
-    def pool(self, items: tf.Tensor, attributes: tf.Tensor, training: bool = False) -> Pool:
-        """Of item indices int32 [U].
+    def pool(self, items: tf.Tensor, lookups: tf.Tensor, training: bool = False) -> Pool:
+        """Of item indices int32 [U]. `lookups` are the catalogue's: int32 [N + 1, 1 + A].
 
         Everything else names items by their position in the pool, whose first row is item 0: an
-        item that stands in a batch a hundred times is computed once. `attributes` int32 [N + 1, A].
-        In training, `id_dropout` of the ids are hidden so that attributes learn to stand alone;
-        an item that was never learned has a zero id vector and is scored by its attributes.
+        item that stands in a batch a hundred times is computed once. In training, `id_dropout` of
+        the ids are hidden so that attributes learn to stand alone; an item that was never learned
+        has a zero id vector and is scored by its attributes.
         """
-        vectors = self._apply("items", items, training)
+        found = tf.gather(lookups, items)
+        vectors, *biases = self._looked_up(found[:, 0], training)
         if self.spec.attributes:
             if training and self.spec.id_dropout > 0:
                 keep = tf.random.uniform(tf.shape(items)) >= self.spec.id_dropout
                 vectors *= tf.cast(keep, vectors.dtype)[..., None]
-            rows = tf.gather(attributes, items)
             total = tf.add_n(
                 [
-                    self._apply(f"attribute_{i}", rows[..., i], training)
+                    self._apply(f"attribute_{i}", found[:, i + 1], training)
                     for i in range(len(self.spec.attributes))
                 ]
             )
             hidden = self._apply("attribute_hidden", total, training)
             vectors += total + self._apply("attribute_out", hidden, training)
-        biases = [self._apply(name, items, training) for name in ("item_bias", "copy_bias")]
         return Pool(vectors, *biases)
+
+    def _looked_up(self, rows: tf.Tensor, training: bool) -> list[tf.Tensor]:
+        """What the item tables hold in these rows; nothing for items without one."""
+        names = ("items", "item_bias", "copy_bias")
+        if not self.spec.own_items:
+            return [self._apply(name, rows, training) for name in names]
+        learned = tf.cast(rows >= 0, tf.float32)[:, None]
+        rows = tf.maximum(rows, 0)
+        return [self._apply(name, rows, training) * learned for name in names]
 
     # -- U = f(behaviour, profile) ------------------------------------------------------------
 

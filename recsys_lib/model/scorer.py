@@ -34,7 +34,7 @@ class ModelScorer:
         self.network = Network(spec_of(self.bundle.spec), seed=0)
         load_arrays(self.network, self.bundle.arrays)
         self._stats = tf.constant(shop.stats.values)
-        self._pool = self.network.pool(tf.range(shop.items + 1), tf.constant(shop.attributes))
+        self._pool = self.network.pool(tf.range(shop.items + 1), tf.constant(shop.lookups))
         spec, known = self.network.spec, shop.neighbours
         self._near = None if known is None else Near(known, spec.near_events, spec.near_items)
         self._matrices: dict[int, tf.Tensor] = {}

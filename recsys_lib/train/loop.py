@@ -19,6 +19,7 @@ from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.folder import folder_bytes
 from recsys_lib.model.network import Network, Spec
 from recsys_lib.model.scorer import spec_of
+from recsys_lib.model.tail import Cut
 from recsys_lib.model.tensorflow import tf
 from recsys_lib.model.weights import load_arrays, named_arrays
 from recsys_lib.train.checkpoint import Keeper
@@ -49,7 +50,8 @@ def learn_increment(lesson: Lesson) -> dict[str, Any]:
     _use_own_device(lesson.train.threads_per_rank)
     tf.keras.utils.set_random_seed(lesson.seed)
     catalog = lesson.read_catalog()
-    parent = Bundle.load(lesson.parent).grown(catalog) if lesson.parent else None
+    parent = Bundle.load(lesson.parent).grown(catalog).settled() if lesson.parent else None
+    catalog = parent.catalog if parent else catalog.settled(_cut_off(lesson))
     feed = Feed(
         catalog=catalog,
         task=lesson.task,  # type: ignore[arg-type]
@@ -71,7 +73,8 @@ def learn_increment(lesson: Lesson) -> dict[str, Any]:
     whole = size * passes * hvd.size()
     steps = steps_of(lesson, examples, whole, first=parent is None)
     pruner = _pruner(lesson, parent, steps)
-    network = Network(_spec(lesson, catalog, parent), lesson.seed, pruner.wrap if pruner else None)
+    wrap, half = pruner.wrap if pruner else None, lesson.train.half
+    network = Network(_spec(lesson, catalog, parent), lesson.seed, wrap, half)
     if parent:
         load_arrays(network, parent.arrays)
     rate = tf.Variable(0.0, trainable=False)
@@ -239,11 +242,11 @@ def _validation(
     if not _total(count):
         return None
     mine = min(BATCHES, math.ceil(count / size))
-    attributes, stats = tf.constant(catalog.attributes), tf.constant(catalog.stats.values)
+    lookups, stats = tf.constant(catalog.lookups), tf.constant(catalog.stats.values)
 
     @tf.function(input_signature=[signature], autograph=False)
     def loss(x: dict[str, tf.Tensor]) -> tf.Tensor:
-        return mixture_loss(answers(network, x, attributes, stats, training=False), x)
+        return mixture_loss(answers(network, x, lookups, stats, training=False), x)
 
     return Validation(
         batches=list(itertools.islice(later.batches(own, None, size, 0.0), mine)) if mine else [],
@@ -272,7 +275,12 @@ def _spec(lesson: Lesson, catalog: Catalog, parent: Bundle | None) -> Any:
     sizes = {name: m[name] for name in shared}
     stats = catalog.stats.values.shape[2]
     shop = {"attributes": catalog.sizes, "profile": catalog.profile, "stats": stats}
-    return spec_of({"items": catalog.items, "types": len(catalog.types) - 1, **shop, **sizes})
+    items = _cut_off(lesson).size(catalog.items)
+    return spec_of({"items": items, "types": len(catalog.types) - 1, **shop, **sizes})
+
+
+def _cut_off(lesson: Lesson) -> Cut:
+    return Cut(lesson.model.own_items, lesson.model.shared_rows)
 
 
 def _tell(lesson: Lesson, step: int, steps: int, curve: list[tuple[int, float]]) -> None:

@@ -30,7 +30,7 @@ class Answers:
 
 
 def answers(
-    network: Network, x: Tensors, attributes: tf.Tensor, stats: tf.Tensor, training: bool
+    network: Network, x: Tensors, lookups: tf.Tensor, stats: tf.Tensor, training: bool
 ) -> Answers:
     """Ask `network` about a batch.
 
@@ -46,7 +46,7 @@ def answers(
       negatives_log_q   float32 [S]   log of expected count in S draws; 0 for a full softmax
       rehearsed         float32 [B]   1 where the example is an old one
     """
-    pool = network.pool(x["pool"], attributes, training)
+    pool = network.pool(x["pool"], lookups, training)
     context = network.user_context(x, pool, training)
     now = _Now(stats, x["pool"], x["stats_row"])
     user, popularity = network.tastes(context, training)

@@ -22,6 +22,7 @@ import horovod.tensorflow as hvd
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_lib.model.bundle import ITEM_TABLES
 from recsys_lib.model.tensorflow import tf
 from recsys_lib.settings import RanksSettings
 
@@ -79,7 +80,7 @@ ITEMS = "items"
 def bundle_of(name: str) -> str:
     """Tables that are looked up by the pool's items have the same rows, and are sent as one."""
     table = name.split("/")[0]
-    return ITEMS if table in ("items", "item_bias", "copy_bias") else table
+    return ITEMS if table in ITEM_TABLES else table
 
 
 class Reducer:

@@ -29,13 +29,13 @@ def teacher(lesson: Lesson, catalog: Catalog, parent: Bundle | None) -> Teacher 
     """Whose answers are kept: those of the lesson's teacher, else of the parent as it was, which
     count the less, the more is new (ADER)."""
     if lesson.teacher:
-        dense = Bundle.load(lesson.teacher).grown(catalog)
-        network = Network(spec_of(dense.spec), lesson.seed)
+        dense = Bundle.load(lesson.teacher).grown(catalog).settled()
+        network = Network(spec_of(dense.spec), lesson.seed, half=lesson.train.half)
         load_arrays(network, dense.arrays)
         return network, lesson.train.distillation, True
     if parent is None or not lesson.rehearse or not lesson.train.distils:
         return None
-    network = Network(spec_of(parent.spec), lesson.seed)
+    network = Network(spec_of(parent.spec), lesson.seed, half=lesson.train.half)
     load_arrays(network, parent.arrays)
     known = parent.lineage.get("items", catalog.items) / max(1, catalog.items)
     weight = lesson.train.distillation * math.sqrt(known * min(1.0, lesson.train.rehearsal))
@@ -51,7 +51,7 @@ def step_function(
     teacher: Teacher | None,
 ) -> Callable[[list[dict[str, tf.Tensor]]], tf.Tensor]:
     """Learns the parts of a batch; gives the mean loss of all ranks. `first`: any of the feed."""
-    attributes = tf.constant(catalog.attributes)
+    lookups = tf.constant(catalog.lookups)
     stats = tf.constant(catalog.stats.values)
     named = network.variables()
     names, variables = list(named), list(named.values())
@@ -67,14 +67,14 @@ def step_function(
 
     def learned(x: dict[str, tf.Tensor]) -> tuple[tf.Tensor, list[Any]]:
         with tf.GradientTape() as tape:
-            told = answers(network, x, attributes, stats, training=True)
+            told = answers(network, x, lookups, stats, training=True)
             loss = mixture_loss(told, x)
             if lesson.train.value_weight:
                 loss += lesson.train.value_weight * value_loss(told, x)
             if teacher is not None:
                 master, weight, always = teacher
                 asked, said = (x, told) if always else rehearsed(x, told)
-                right = answers(master, asked, attributes, stats, training=False)
+                right = answers(master, asked, lookups, stats, training=False)
                 loss += weight * distillation_loss(right, said)
         return loss, tape.gradient(loss, variables)
 

@@ -23,7 +23,7 @@ def tensors(histories: Histories) -> dict[str, tf.Tensor]:
 
 
 def whole_pool(network: Network) -> Pool:
-    return network.pool(tf.range(SHOP.items + 1), tf.constant(SHOP.attributes))
+    return network.pool(tf.range(SHOP.items + 1), tf.constant(SHOP.lookups))
 
 
 def context_of(network: Network, *rows: list[Event]) -> np.ndarray:
@@ -112,8 +112,8 @@ def test_scoring_is_without_chance_and_training_is_with_dropout() -> None:
 
 def test_id_dropout_hides_ids_in_training_only() -> None:
     network = shaken(Network(replace(spec_for(SHOP), id_dropout=0.999999), seed=3))
-    attributes = tf.constant(SHOP.attributes)
-    hidden = network.pool(tf.range(6), attributes, training=True).vectors.numpy()
+    lookups = tf.constant(SHOP.lookups)
+    hidden = network.pool(tf.range(6), lookups, training=True).vectors.numpy()
     np.testing.assert_allclose(hidden[1], hidden[2])
     assert np.abs(np.diff(whole_pool(network).vectors.numpy()[1:3], axis=0)).max() > 1e-3
 

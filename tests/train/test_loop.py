@@ -14,7 +14,7 @@ from recsys_lib.model.bundle import table_rows
 from recsys_lib.model.scorer import ModelScorer
 from recsys_lib.train import loop, masks
 from tests.train.conftest import PRUNE, Learned, learn
-from tests.train.shop import RING, TRAIN, Shop, exam, hit_rate, walks
+from tests.train.shop import MODEL, RING, TRAIN, Shop, exam, hit_rate, walks
 
 SHORT = TRAIN.model_copy(update={"epochs": 0.5, "increment_epochs": 0.5})
 
@@ -68,6 +68,30 @@ def test_every_table_has_grown_with_the_vocabulary(second: Learned) -> None:
         assert len(array) == rows.get(name.split("/")[0], len(array)), name
         slot = bundle.optimizer[f"{name}|m"]
         assert slot.shape == array.shape
+
+
+def test_a_model_learns_a_shop_that_is_larger_than_its_tables(shop: Shop, tmp_path: Path) -> None:
+    """Ten of twelve items have rows of their own, then ten of fourteen; the others share three."""
+    model = MODEL.model_copy(update={"own_items": 10, "shared_rows": 3})
+    one = learn(shop.lesson((0, 2), tmp_path / "one", model=model))
+    made = shop.lesson((3, 3), tmp_path / "two", model=model, parent=one.lesson.folder)
+    two = learn(replace(made, rehearse=(0, 2), prune=PRUNE))
+    for learned, items in ((one, RING), (two, RING + 2)):
+        bundle = learned.bundle
+        assert bundle.catalog.items == items
+        assert len(bundle.arrays["items/embeddings"]) == 1 + 10 + 3
+        assert hit_rate(ModelScorer(bundle), items) > 0.8
+
+
+def test_dense_layers_may_multiply_in_half_precision(shop: Shop, tmp_path: Path) -> None:
+    half = TRAIN.model_copy(update={"precision": "bfloat16"})
+    one = learn(shop.lesson((0, 2), tmp_path / "one", train=half))
+    made = shop.lesson((3, 3), tmp_path / "two", train=half, parent=one.lesson.folder)
+    two = learn(replace(made, rehearse=(0, 2), prune=PRUNE))
+    assert hit_rate(ModelScorer(one.bundle), RING) > 0.9
+    assert hit_rate(ModelScorer(two.bundle), RING + 2) > 0.5
+    assert {array.dtype.name for array in two.bundle.arrays.values()} == {"float32"}
+    assert two.summary["sparsity"]["total"] == pytest.approx(0.6, abs=0.02)
 
 
 @pytest.mark.parametrize("weight", [0.0, 1.0])

@@ -38,15 +38,15 @@ def loss_of(bundle: Bundle, batch: Batch) -> float:
     network = Network(spec_of(bundle.spec), seed=0)
     load_arrays(network, bundle.arrays)
     tensors = {name: tf.constant(value) for name, value in batch.items()}
-    attributes, stats = tf.constant(SHOP.attributes), tf.constant(SHOP.stats.values)
-    return float(mixture_loss(answers(network, tensors, attributes, stats, False), tensors))
+    lookups, stats = tf.constant(SHOP.lookups), tf.constant(SHOP.stats.values)
+    return float(mixture_loss(answers(network, tensors, lookups, stats, False), tensors))
 
 
 def by_hand(bundle: Bundle, histories: Histories, targets: Targets) -> float:
     """The mixture over all items, one example and one target at a time."""
     network = Network(spec_of(bundle.spec), seed=0)
     load_arrays(network, bundle.arrays)
-    pool = network.pool(tf.range(SHOP.items + 1), tf.constant(SHOP.attributes))
+    pool = network.pool(tf.range(SHOP.items + 1), tf.constant(SHOP.lookups))
     x = inputs(histories, 8, 16, 0.9)
     tensors = {name: tf.constant(value) for name, value in x.as_dict().items()}
     stats = SHOP.stats.values[SHOP.stats.rows(histories.now)]
@@ -160,8 +160,8 @@ def test_each_example_reads_the_statistics_of_its_own_window() -> None:
 
     def loss(rows: list[int]) -> float:
         x = {n: tf.constant(v) for n, v in {**batch, "stats_row": np.int32(rows)}.items()}
-        attributes = tf.constant(SHOP.attributes)
-        return float(mixture_loss(answers(network, x, attributes, tf.constant(values), False), x))
+        lookups = tf.constant(SHOP.lookups)
+        return float(mixture_loss(answers(network, x, lookups, tf.constant(values), False), x))
 
     assert loss([0, 1]) < loss([0, 0]) < loss([1, 0])
 
@@ -171,7 +171,7 @@ def told(bundle: Bundle, batch: Batch) -> Answers:
     load_arrays(network, bundle.arrays)
     tensors = {name: tf.constant(value) for name, value in batch.items()}
     return answers(
-        network, tensors, tf.constant(SHOP.attributes), tf.constant(SHOP.stats.values), False
+        network, tensors, tf.constant(SHOP.lookups), tf.constant(SHOP.stats.values), False
     )
 
 
@@ -190,11 +190,11 @@ def test_a_student_who_strays_pays_only_on_rehearsed_rows() -> None:
     student = told(learned_bundle(SHOP, 2), batch)
     master = Network(spec_of(bundle_of(SHOP).spec), seed=0)
     load_arrays(master, learned_bundle(SHOP, 1).arrays)
-    attributes, stats = tf.constant(SHOP.attributes), tf.constant(SHOP.stats.values)
+    lookups, stats = tf.constant(SHOP.lookups), tf.constant(SHOP.stats.values)
 
     def loss(rows: list[float]) -> float:
         asked, said = rehearsed(tensors_of(batch, rows), student)
-        return float(distillation_loss(answers(master, asked, attributes, stats, False), said))
+        return float(distillation_loss(answers(master, asked, lookups, stats, False), said))
 
     each = [loss(np.eye(users)[row].tolist()) for row in range(users)]
     assert min(each) > 0
