@@ -2,8 +2,10 @@
 
 Both learn the same number of examples with the same code that `jobs/train.py` runs; each rank has
 128 examples a step, so two ranks take half the steps. Launches alternate, the ratio is that of
-medians. Then bytes a step as counted by the network interface and by formula, what a lost rank
-costs, and what a model of the all-reduce says of more ranks than this machine has.
+medians. Beside them two lessons of one rank each, at the same time: what two cores of this machine
+give where nobody waits for anybody. Then bytes a step as counted by the network interface and by
+formula, what a lost rank costs, and what a model of the all-reduce says of more ranks than this
+machine has.
 
   python -m tests.benchmarks.bench_ranks [--short] [--rounds N]
 """
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -23,7 +26,7 @@ from recsys_lib.adapters.spark import spark_session
 from recsys_lib.settings import ModelSettings, RanksSettings, SparkSettings, TrainSettings
 from recsys_lib.train.lesson import Lesson
 from tests.benchmarks.forecast import Network, fitted, forecast
-from tests.benchmarks.rank import learn, network_times
+from tests.benchmarks.rank import Work, learn, network_times
 from tests.benchmarks.reporting import table, write_report
 from tests.benchmarks.walks import walking_shop
 
@@ -47,21 +50,32 @@ def main() -> None:
     with spark_session(SparkSettings(master="local[2]", driver_memory="1g"), "bench-ranks"):
         lesson = shop.lesson((0, 2), FOLDER / "model", model=ModelSettings())
         found: dict[int, list[dict[str, Any]]] = {1: [], 2: []}
+        apart: list[float] = []
         for number in range(rounds):
             for ranks in found:
                 found[ranks] = [*found[ranks], launched(lesson, ranks, steps)]
                 print(f"round {number + 1}: {ranks} ranks, {_speed(found[ranks][-1]):.0f}/s")
+            apart = [*apart, side_by_side(lesson, steps)]
+            print(f"round {number + 1}: two lessons of 1 rank, {apart[-1]:.0f}/s")
         loss = lost(lesson, steps)
         times = run_on_ranks(network_times, None, ranks=2, **_how("network"))
-    report(found, loss, times, args.short, {"items": items, "sessions": sessions, "steps": steps})
+    sizes = {"items": items, "sessions": sessions, "steps": steps}
+    report(found, apart, loss, times, args.short, sizes)
 
 
-def launched(lesson: Lesson, ranks: int, steps: int, **changes: Any) -> dict[str, Any]:
+def launched(lesson: Lesson, ranks: int, steps: int, core: int = 0) -> dict[str, Any]:
     """Learn for so many counted steps of two ranks; the first rank's summary."""
     count = WARM + steps * 2 // ranks
     train = TrainSettings(batch_size=BATCH * ranks, ranks=ranks, min_steps=count, epochs=1e-9)
-    mine = replace(lesson, train=train, **changes)
-    return run_on_ranks(learn, (mine, WARM), ranks=ranks, **_how(f"{ranks}"))
+    mine = replace(lesson, train=train, folder=f"{lesson.folder}-{core}")
+    return run_on_ranks(learn, Work(mine, WARM, core), ranks=ranks, **_how(f"{ranks}-{core}"))
+
+
+def side_by_side(lesson: Lesson, steps: int) -> float:
+    """Examples a second of two ranks that know nothing of each other."""
+    with ThreadPoolExecutor(2) as both:
+        made = both.map(lambda core: launched(lesson, 1, steps, core), range(2))
+        return sum(_speed(told) for told in made)
 
 
 def lost(lesson: Lesson, steps: int) -> dict[str, float]:
@@ -74,7 +88,7 @@ def lost(lesson: Lesson, steps: int) -> dict[str, float]:
     marks = FOLDER.absolute() / "killed"
     told = run_on_ranks(
         learn,
-        (mine, WARM, WARM + steps // 2, str(marks)),
+        Work(mine, WARM, dies=WARM + steps // 2, mark=str(marks)),
         ranks=2,
         settings=settings,
         **_how("lost"),
@@ -90,6 +104,7 @@ def lost(lesson: Lesson, steps: int) -> dict[str, float]:
 
 def report(
     found: dict[int, list[dict[str, Any]]],
+    apart: list[float],
     loss: dict[str, float],
     times: dict[str, Any],
     short: bool,
@@ -106,6 +121,7 @@ def report(
     ratios = {
         "efficiency_2_ranks": round(efficiency, 4),
         "efficiency_2_ranks_spread": [round(min(pairs), 4), round(max(pairs), 4)],
+        "efficiency_2_ranks_side_by_side": round(median(apart) / (2 * median(speeds[1])), 4),
         "efficiency_2_ranks_forecast": round(forecast(step[1], last["parts"], 2, network), 4),
     }
     path = write_report(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,24 @@ SIZES = (1 << 12, 1 << 16, 1 << 18, 1 << 20, 1 << 22)
 """Bytes of the all-reduces whose times are measured."""
 
 
-def learn(work: tuple[Any, ...]) -> dict[str, Any]:
-    """(lesson, steps to pass over[, step at which the second rank dies once, its mark])."""
+@dataclass(frozen=True)
+class Work:
+    """A lesson whose first `warm` steps are not counted. `core` of the first rank; the second one
+    dies once, after step `dies`, and says when in the file `mark`."""
+
+    lesson: Lesson
+    warm: int
+    core: int = 0
+    dies: int = 0
+    mark: str = ""
+
+
+def learn(work: Work) -> dict[str, Any]:
     from recsys_lib.adapters.ranks import tell
     from recsys_lib.train import loop, steps
 
-    lesson, warm, *dies = work
-    _keep_to_one_core()
+    lesson, warm = work.lesson, work.warm
+    _keep_to_one_core(work.core)
     marks: list[tuple[float, float, int]] = []
     first: list[float] = []
     looked: dict[str, Any] = {}
@@ -42,8 +53,8 @@ def learn(work: tuple[Any, ...]) -> dict[str, Any]:
         if step == warm:
             data.seconds = 0.0
         tell(step, count, loss)
-        if dies and step == dies[0] and os.environ["HOROVOD_RANK"] == "1":
-            _die_once(Path(dies[1]))
+        if work.dies and step == work.dies and os.environ["HOROVOD_RANK"] == "1":
+            _die_once(Path(work.mark))
 
     steps.looked_up, loop.prefetched = noted, waited
     summary = loop.learn_increment(replace(lesson, tell=told))
@@ -93,10 +104,11 @@ class _Waiting:
             yield batch
 
 
-def _keep_to_one_core() -> None:
+def _keep_to_one_core(first: int) -> None:
     """One rank shall not be the faster for a core that the second one needs."""
     cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {cores[int(os.environ["HOROVOD_LOCAL_RANK"]) % len(cores)]})
+    core = first + int(os.environ["HOROVOD_LOCAL_RANK"])
+    os.sched_setaffinity(0, {cores[core % len(cores)]})
 
 
 def _sent() -> int:
