@@ -28,6 +28,9 @@ from recsys_lib.model.tail import NONE, Cut, lengthened
 
 FORMAT = 3
 MANIFEST = "model.json"
+ONLY_GROW = (
+    "vocabularies never shrink: use the tables that this model was trained on, or newer ones"
+)
 ITEM_TABLES = ("items", "item_bias", "copy_bias")
 Arrays = dict[str, NDArray[np.float32]]
 
@@ -97,6 +100,11 @@ class Bundle:
         """
         cut, old = spec_cut(self.spec), self.catalog
         ends = old.rows is not None or not cut.holds_all(catalog.items)
+        if ends and catalog.items < old.items:
+            raise ModelError(
+                f"the model knows {old.items} items but the vocabulary only {catalog.items}; "
+                f"{ONLY_GROW}"
+            )
         rows_of = lengthened(old.rows, old.items, catalog.items) if ends else None
         sizes: dict[str, Any] = {
             "items": self.spec["items"] if ends else catalog.items,
@@ -183,8 +191,7 @@ def _extended(arrays: Arrays, rows: dict[str, int]) -> Arrays:
         wanted = rows.get(name.split("/")[0], len(array) if array.ndim else 0)
         if array.ndim and len(array) > wanted:
             raise ModelError(
-                f"{name} has {len(array)} rows but the vocabulary only {wanted}; vocabularies "
-                "never shrink: use the tables that this model was trained on, or newer ones"
+                f"{name} has {len(array)} rows but the vocabulary only {wanted}; {ONLY_GROW}"
             )
         missing = wanted - len(array) if array.ndim else 0
         pad = [(0, missing), *[(0, 0)] * (array.ndim - 1)]

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from recsys_lib.errors import ModelError
 from recsys_lib.model.bundle import ITEM_TABLES, Bundle
 from recsys_lib.model.scorer import ModelScorer
 from recsys_lib.model.tail import NONE, OVERTAKEN, Cut, lengthened
@@ -118,6 +119,12 @@ def test_a_model_answers_alike_from_disk_and_items_of_the_tail_are_among_its_ans
     )
     np.testing.assert_array_equal(mine[0], again[0])
     assert sorted(again[0][0]) == list(range(1, 9))
+
+
+def test_a_shop_with_fewer_items_than_the_model_knows_is_refused() -> None:
+    larger = shop_bundle().grown(catalog_of(8)).settled()
+    with pytest.raises(ModelError, match=r"knows 8 items .* only 5; vocabularies never shrink"):
+        larger.grown(catalog_of(5))
 
 
 @pytest.mark.parametrize("name", ITEM_TABLES)
