@@ -1,13 +1,13 @@
 """What a second rank gains: examples a second of one rank and of two, each on a core of its own.
 
 Both learn the same number of examples with the same code that `jobs/train.py` runs; each rank has
-128 examples a step, so two ranks take half the steps. Launches alternate, the ratio is that of
-medians. Beside them two lessons of one rank each, at the same time: what two cores of this machine
-give where nobody waits for anybody. Then bytes a step as counted by the network interface and by
-formula, what a lost rank costs, and what a model of the all-reduce says of more ranks than this
-machine has.
+as many examples a step (`--batch`), so two ranks take half the steps. Launches alternate, the ratio
+is that of medians. Beside them two lessons of one rank each, at the same time: what two cores of
+this machine give where nobody waits for anybody. Then bytes a step as counted by the network
+interface and by formula, what a lost rank costs, and what a model of the all-reduce says of more
+ranks than this machine has.
 
-  python -m tests.benchmarks.bench_ranks [--short] [--rounds N]
+  python -m tests.benchmarks.bench_ranks [--short] [--rounds N] [--batch N]
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -30,11 +30,10 @@ from tests.benchmarks.rank import Work, learn, network_times
 from tests.benchmarks.reporting import table, write_report
 from tests.benchmarks.walks import walking_shop
 
-BATCH = 128
 WARM = 10
 """Steps that are not counted: the first one traces, the next ones fill queues."""
-SIZES = {True: (5_000, 1_500, 40), False: (20_000, 6_000, 120)}
-"""Items, sessions and counted steps of two ranks, by whether it is the short form."""
+SIZES = {True: (5_000, 1_500, 10_240), False: (20_000, 6_000, 30_720)}
+"""Items, sessions and counted examples, by whether it is the short form."""
 FOLDER = Path("build/benchmarks/ranks")
 
 
@@ -42,9 +41,11 @@ def main() -> None:
     made = argparse.ArgumentParser(description=__doc__)
     made.add_argument("--short", action="store_true")
     made.add_argument("--rounds", type=int, default=None, help="launches of each (default 5, or 3)")
+    made.add_argument("--batch", type=int, default=512, help="examples of a rank's step")
     args = made.parse_args()
     rounds = args.rounds or (3 if args.short else 5)
-    items, sessions, steps = SIZES[args.short]
+    items, sessions, examples = SIZES[args.short]
+    work = Measured(args.batch, examples)
     shutil.rmtree(FOLDER, ignore_errors=True)
     shop = walking_shop(FOLDER / "shop", items, sessions)
     with spark_session(SparkSettings(master="local[2]", driver_memory="1g"), "bench-ranks"):
@@ -53,48 +54,60 @@ def main() -> None:
         apart: list[float] = []
         for number in range(rounds):
             for ranks in found:
-                found[ranks] = [*found[ranks], launched(lesson, ranks, steps)]
-                print(f"round {number + 1}: {ranks} ranks, {_speed(found[ranks][-1]):.0f}/s")
-            apart = [*apart, side_by_side(lesson, steps)]
+                found[ranks] = [*found[ranks], launched(lesson, ranks, work)]
+                print(f"round {number + 1}: {ranks} ranks, {found[ranks][-1]['speed']:.0f}/s")
+            apart = [*apart, side_by_side(lesson, work)]
             print(f"round {number + 1}: two lessons of 1 rank, {apart[-1]:.0f}/s")
-        loss = lost(lesson, steps)
+        loss = lost(lesson, work)
         times = run_on_ranks(network_times, None, ranks=2, **_how("network"))
-    sizes = {"items": items, "sessions": sessions, "steps": steps}
+    sizes = {"items": items, "sessions": sessions, "examples": examples, "batch": args.batch}
     report(found, apart, loss, times, args.short, sizes)
 
 
-def launched(lesson: Lesson, ranks: int, steps: int, core: int = 0) -> dict[str, Any]:
-    """Learn for so many counted steps of two ranks; the first rank's summary."""
-    count = WARM + steps * 2 // ranks
-    train = TrainSettings(batch_size=BATCH * ranks, ranks=ranks, min_steps=count, epochs=1e-9)
-    mine = replace(lesson, train=train, folder=f"{lesson.folder}-{core}")
-    return run_on_ranks(learn, Work(mine, WARM, core), ranks=ranks, **_how(f"{ranks}-{core}"))
+@dataclass(frozen=True)
+class Measured:
+    """How much is learned in a launch: examples of a rank's step, and of all that are counted."""
+
+    batch: int
+    examples: int
+
+    def train(self, ranks: int) -> TrainSettings:
+        size = self.batch * ranks
+        count = WARM + self.examples // size
+        return TrainSettings(batch_size=size, ranks=ranks, min_steps=count, epochs=1e-9)
 
 
-def side_by_side(lesson: Lesson, steps: int) -> float:
+def launched(lesson: Lesson, ranks: int, work: Measured, core: int = 0) -> dict[str, Any]:
+    """The first rank's summary, with the examples a second of all."""
+    mine = replace(lesson, train=work.train(ranks), folder=f"{lesson.folder}-{core}")
+    told = run_on_ranks(learn, Work(mine, WARM, core), ranks=ranks, **_how(f"{ranks}-{core}"))
+    return {**told, "speed": ranks * work.batch / told["step_seconds"]}
+
+
+def side_by_side(lesson: Lesson, work: Measured) -> float:
     """Examples a second of two ranks that know nothing of each other."""
     with ThreadPoolExecutor(2) as both:
-        made = both.map(lambda core: launched(lesson, 1, steps, core), range(2))
-        return sum(_speed(told) for told in made)
+        made = both.map(lambda core: launched(lesson, 1, work, core), range(2))
+        return sum(told["speed"] for told in made)
 
 
-def lost(lesson: Lesson, steps: int) -> dict[str, float]:
+def lost(lesson: Lesson, work: Measured) -> dict[str, float]:
     """What it costs that the second rank is killed in the middle: seconds and steps done again."""
     every = 2.0
     kept = KeptFile(str(FOLDER.absolute() / "checkpoint"))
     settings = RanksSettings(checkpoint_seconds=every, wait_seconds=0.0)
-    train = TrainSettings(batch_size=2 * BATCH, ranks=2, min_steps=WARM + steps, epochs=1e-9)
+    train, middle = work.train(2), WARM + work.examples // work.batch // 4
     mine = replace(lesson, train=train, kept=kept, ranks=settings)
     marks = FOLDER.absolute() / "killed"
     told = run_on_ranks(
         learn,
-        Work(mine, WARM, dies=WARM + steps // 2, mark=str(marks)),
+        Work(mine, WARM, dies=middle, mark=str(marks)),
         ranks=2,
         settings=settings,
         **_how("lost"),
     )
     killed = float(marks.read_text())
-    again = WARM + steps // 2 - told["resumed"]
+    again = middle - told["resumed"]
     return {
         "checkpoint_seconds": every,
         "seconds until learning again": round(told["first_step"] - killed, 1),
@@ -110,7 +123,7 @@ def report(
     short: bool,
     sizes: dict[str, int],
 ) -> None:
-    speeds = {ranks: [_speed(told) for told in launches] for ranks, launches in found.items()}
+    speeds = {ranks: [told["speed"] for told in launches] for ranks, launches in found.items()}
     pairs = [two / (2 * one) for one, two in zip(speeds[1], speeds[2], strict=True)]
     efficiency = median(speeds[2]) / (2 * median(speeds[1]))
     network = fitted(times["latency"], times["seconds"])
@@ -128,7 +141,7 @@ def report(
         "ranks",
         short=short,
         data=f"walks over {sizes['items']:,} items, {sizes['sessions']:,} sessions",
-        settings={"batch_of_a_rank": BATCH, **sizes},
+        settings=sizes,
         rows=rows,
         ratios=ratios,
         lost_rank=loss,
@@ -170,10 +183,6 @@ def _row(ranks: int, speeds: list[float], launches: list[dict[str, Any]]) -> dic
         "waiting": round(median(told["waiting"] for told in launches), 4),
         "waiting for data": round(median(told["for_data"] for told in launches), 4),
     }
-
-
-def _speed(told: dict[str, Any]) -> float:
-    return float(told["ranks"] * BATCH / told["step_seconds"])
 
 
 def _how(name: str) -> dict[str, Any]:
