@@ -34,6 +34,7 @@ def options(text: str | None, courses: Mapping[str, Course]) -> argparse.Argumen
         description=text, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     made.add_argument("--shops", nargs="+", default=list(courses), choices=list(courses))
+    made.add_argument("--first", type=int, metavar="WINDOW", help="last of the first model")
     made.add_argument("--last", type=int, metavar="WINDOW", help="judge no later window")
     made.add_argument("--data", default="../shared/data", help="folder of the logs without package")
     made.add_argument("--short", action="store_true", help="a few windows: a smoke test")
@@ -56,9 +57,12 @@ def landed_courses(
             print(f"{shop_name}: not measured: {shop.events} is not there; see --data")
             continue
         folder = FOLDER / ("shops-short" if args.short else "shops") / shop_name
-        course = Course(course.first, args.last or course.last, course.every)
+        asked = args.first is not None
+        course = Course(
+            args.first if asked else course.first, args.last or course.last, course.every
+        )
         with landed_shop(shop, folder, args.set, course.last) as landed:
-            text = json.dumps(decides(landed), sort_keys=True)
+            text = json.dumps(decides(landed), sort_keys=True) + (str(args.first) if asked else "")
             told = hashlib.sha256(text.encode()).hexdigest()[:8]
             root = FOLDER / (f"{name}-short" if args.short else name) / f"{shop_name}-{told}"
             if args.fresh:
