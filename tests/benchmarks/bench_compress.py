@@ -92,7 +92,7 @@ def measured(run: Path, short: bool) -> None:
     from recsys_lib.model.tensorflow import tf
     from recsys_lib.settings import load_settings
     from tests.benchmarks.compress_exam import Windows, interval, means, stocked
-    from tests.benchmarks.forms import forms
+    from tests.benchmarks.forms import forms, shipped_form
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
@@ -155,7 +155,7 @@ def measured(run: Path, short: bool) -> None:
                 "top 20 in common": float(np.mean(common[way.name])),
             }
         )
-    last = rows[-1]
+    last = next(row for row in rows if row["form"] == shipped_form(shipped))
     path = write_report(
         "compress",
         short=short,
@@ -174,7 +174,7 @@ def measured(run: Path, short: bool) -> None:
     )
     print(table(rows, COLUMNS))
     for name, (value, low, high) in last["against dense, with 95 % intervals"].items():
-        print(f"shipped / dense, {name}: {value:.4f} ({low:.4f} to {high:.4f})")
+        print(f"{last['form']} / dense, {name}: {value:.4f} ({low:.4f} to {high:.4f})")
     print(path)
     frontier(rows, path.with_suffix(".png"))
 

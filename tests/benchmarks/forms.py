@@ -132,6 +132,11 @@ class Form:
         return found + (self.folder / "items.parquet").stat().st_size if found else None
 
 
+def shipped_form(settings: CompressSettings) -> str:
+    """The name of the form that these settings ship."""
+    return "shrunk, int8, faiss" if settings.shrink else "dense, int8, faiss"
+
+
 def forms(dense: Bundle, small: Bundle, root: Path, shipped: CompressSettings) -> list[Form]:
     """One step of the way at a time. `dense`, `small`: the model before and after shrinking."""
     whole = shipped.model_copy(update={"ann_items": 10**9})
@@ -143,7 +148,7 @@ def forms(dense: Bundle, small: Bundle, root: Path, shipped: CompressSettings) -
         ("shrunk, int8 vectors", small, whole),
         ("shrunk, int8 vectors and encoder", small, whole.model_copy(update={"encoder_bits": 8})),
         ("dense, int8, faiss", dense, shipped),
-        ("shrunk, int8, faiss (shipped)", small, shipped),
+        ("shrunk, int8, faiss", small, shipped),
     ]
     return [Form(name, b, s, root / f"form-{i}") for i, (name, b, s) in enumerate(steps)]
 
