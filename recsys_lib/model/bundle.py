@@ -24,14 +24,13 @@ from recsys_lib.model.folder import check_files, digest_of, read_manifest, whole
 from recsys_lib.model.neighbours import Neighbours
 from recsys_lib.model.ragged import offsets_of, pad_right
 from recsys_lib.model.stats import ItemStats
-from recsys_lib.model.tail import NONE, Cut, lengthened
+from recsys_lib.model.tail import ITEM_TABLES, NONE, Cut, lengthened
 
 FORMAT = 3
 MANIFEST = "model.json"
 ONLY_GROW = (
     "vocabularies never shrink: use the tables that this model was trained on, or newer ones"
 )
-ITEM_TABLES = ("items", "item_bias", "copy_bias")
 Arrays = dict[str, NDArray[np.float32]]
 
 
@@ -98,7 +97,7 @@ class Bundle:
         vector is then that of its attributes alone. So it is where the item tables end: an item
         that came since has no row until the model is `settled`.
         """
-        cut, old = spec_cut(self.spec), self.catalog
+        cut, old = Cut.of(self.spec), self.catalog
         ends = old.rows is not None or not cut.holds_all(catalog.items)
         if ends and catalog.items < old.items:
             raise ModelError(
@@ -132,7 +131,7 @@ class Bundle:
 
         What was taken most has one of its own; it begins with what it has shared before.
         """
-        cut, before = spec_cut(self.spec), self.catalog.rows
+        cut, before = Cut.of(self.spec), self.catalog.rows
         if before is None:
             return self
         catalog = self.catalog.settled(cut)
@@ -150,30 +149,15 @@ class Bundle:
         )
 
 
-def spec_cut(spec: dict[str, Any]) -> Cut:
-    return Cut(spec.get("own_items", 0), spec.get("shared_rows", 0))
-
-
 def _moved(arrays: Arrays, to: NDArray[np.int32], source: NDArray[np.int32]) -> Arrays:
     """The item tables with rows `to` as rows `source` were; zero where that is NONE."""
     learned = (source != NONE)[:, None]
-    return {
-        name: _with_rows(array, to, array[source] * learned) if is_item_table(name) else array
-        for name, array in arrays.items()
-    }
-
-
-def _with_rows(
-    array: NDArray[np.float32], rows: NDArray[np.int32], values: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    changed = array.copy()
-    changed[rows] = values
-    return changed
-
-
-def is_item_table(name: str) -> bool:
-    """Of a variable, or of a slot of one."""
-    return name.split("/")[0] in ITEM_TABLES
+    out = dict(arrays)
+    for name, array in arrays.items():
+        if name.split("/")[0] in ITEM_TABLES:
+            out[name] = array.copy()
+            out[name][to] = array[source] * learned
+    return out
 
 
 def table_rows(spec: dict[str, Any]) -> dict[str, int]:

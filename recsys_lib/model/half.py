@@ -14,10 +14,8 @@ class HalfDense(keras.layers.Dense):  # type: ignore[misc]
     """
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        rows = tf.cast(tf.reshape(inputs, [-1, self.kernel.shape[0]]), tf.bfloat16)
-        product = tf.cast(tf.matmul(rows, tf.cast(self.kernel, tf.bfloat16)), tf.float32)
-        out = tf.reshape(product, tf.concat([tf.shape(inputs)[:-1], [self.units]], 0))
-        out.set_shape([*inputs.shape[:-1], self.units])
+        halves = tf.cast(inputs, tf.bfloat16), tf.cast(self.kernel, tf.bfloat16)
+        out = tf.cast(tf.tensordot(*halves, 1), tf.float32)
         out = tf.nn.bias_add(out, self.bias) if self.use_bias else out
         return self.activation(out)
 

@@ -17,7 +17,7 @@ from recsys_lib.model.half import HalfDense
 from recsys_lib.model.inputs import EVENT_FACTS
 from recsys_lib.model.neighbours import FEATURES as NEAR_FEATURES
 from recsys_lib.model.stats import FEATURES as STATS
-from recsys_lib.model.tail import Cut
+from recsys_lib.model.tail import ITEM_TABLES
 from recsys_lib.model.tensorflow import keras, tf
 
 Layer: TypeAlias = Any
@@ -61,10 +61,6 @@ class Spec:
     head_size: int = 0
     block_heads: tuple[int, ...] = ()
     block_neurons: tuple[int, ...] = ()
-
-    @property
-    def cut(self) -> Cut:
-        return Cut(self.own_items, self.shared_rows)
 
     def grown(self, items: int, types: int, attributes: Any, profile: Any) -> Spec:
         """The same network for larger vocabularies."""
@@ -240,12 +236,11 @@ class Network:
 
     def _looked_up(self, rows: tf.Tensor, training: bool) -> list[tf.Tensor]:
         """What the item tables hold in these rows; nothing for items without one."""
-        names = ("items", "item_bias", "copy_bias")
         if not self.spec.own_items:
-            return [self._apply(name, rows, training) for name in names]
+            return [self._apply(name, rows, training) for name in ITEM_TABLES]
         learned = tf.cast(rows >= 0, tf.float32)[:, None]
         rows = tf.maximum(rows, 0)
-        return [self._apply(name, rows, training) * learned for name in names]
+        return [self._apply(name, rows, training) * learned for name in ITEM_TABLES]
 
     # -- U = f(behaviour, profile) ------------------------------------------------------------
 

@@ -10,12 +10,14 @@ meaning from one increment to the next.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+ITEM_TABLES = ("items", "item_bias", "copy_bias")
 NONE = -1
 """The row of an item that no table has learned: its attributes speak for it."""
 OVERTAKEN = float(np.log(4.0))
@@ -28,6 +30,11 @@ class Cut:
 
     own: int = 0
     shared: int = 0
+
+    @classmethod
+    def of(cls, sizes: Mapping[str, Any]) -> Cut:
+        """By the sizes of a network, as settings and a model's spec name them."""
+        return cls(sizes.get("own_items", 0), sizes.get("shared_rows", 0))
 
     def size(self, items: int) -> int:
         """Rows of a table for so many items, row 0 not counted."""

@@ -51,7 +51,7 @@ def learn_increment(lesson: Lesson) -> dict[str, Any]:
     tf.keras.utils.set_random_seed(lesson.seed)
     catalog = lesson.read_catalog()
     parent = Bundle.load(lesson.parent).grown(catalog).settled() if lesson.parent else None
-    catalog = parent.catalog if parent else catalog.settled(_cut_off(lesson))
+    catalog = parent.catalog if parent else catalog.settled(Cut.of(lesson.model.model_dump()))
     feed = Feed(
         catalog=catalog,
         task=lesson.task,  # type: ignore[arg-type]
@@ -275,12 +275,8 @@ def _spec(lesson: Lesson, catalog: Catalog, parent: Bundle | None) -> Any:
     sizes = {name: m[name] for name in shared}
     stats = catalog.stats.values.shape[2]
     shop = {"attributes": catalog.sizes, "profile": catalog.profile, "stats": stats}
-    items = _cut_off(lesson).size(catalog.items)
+    items = Cut.of(m).size(catalog.items)
     return spec_of({"items": items, "types": len(catalog.types) - 1, **shop, **sizes})
-
-
-def _cut_off(lesson: Lesson) -> Cut:
-    return Cut(lesson.model.own_items, lesson.model.shared_rows)
 
 
 def _tell(lesson: Lesson, step: int, steps: int, curve: list[tuple[int, float]]) -> None:

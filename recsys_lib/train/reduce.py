@@ -22,7 +22,7 @@ import horovod.tensorflow as hvd
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_lib.model.bundle import ITEM_TABLES
+from recsys_lib.model.tail import ITEM_TABLES
 from recsys_lib.model.tensorflow import tf
 from recsys_lib.settings import RanksSettings
 

@@ -45,7 +45,7 @@ def main() -> None:
     args = made.parse_args()
     rounds = args.rounds or (3 if args.short else 5)
     items, sessions, examples = SIZES[args.short]
-    work = Measured(args.batch, examples)
+    load = Load(args.batch, examples)
     shutil.rmtree(FOLDER, ignore_errors=True)
     shop = walking_shop(FOLDER / "shop", items, sessions)
     with spark_session(SparkSettings(master="local[2]", driver_memory="1g"), "bench-ranks"):
@@ -54,18 +54,18 @@ def main() -> None:
         apart: list[float] = []
         for number in range(rounds):
             for ranks in found:
-                found[ranks] = [*found[ranks], launched(lesson, ranks, work)]
+                found[ranks] = [*found[ranks], launched(lesson, ranks, load)]
                 print(f"round {number + 1}: {ranks} ranks, {found[ranks][-1]['speed']:.0f}/s")
-            apart = [*apart, side_by_side(lesson, work)]
+            apart = [*apart, side_by_side(lesson, load)]
             print(f"round {number + 1}: two lessons of 1 rank, {apart[-1]:.0f}/s")
-        loss = lost(lesson, work)
+        loss = lost(lesson, load)
         times = run_on_ranks(network_times, None, ranks=2, **_how("network"))
     sizes = {"items": items, "sessions": sessions, "examples": examples, "batch": args.batch}
     report(found, apart, loss, times, args.short, sizes)
 
 
 @dataclass(frozen=True)
-class Measured:
+class Load:
     """How much is learned in a launch: examples of a rank's step, and of all that are counted."""
 
     batch: int
@@ -77,26 +77,26 @@ class Measured:
         return TrainSettings(batch_size=size, ranks=ranks, min_steps=count, epochs=1e-9)
 
 
-def launched(lesson: Lesson, ranks: int, work: Measured, core: int = 0) -> dict[str, Any]:
+def launched(lesson: Lesson, ranks: int, load: Load, core: int = 0) -> dict[str, Any]:
     """The first rank's summary, with the examples a second of all."""
-    mine = replace(lesson, train=work.train(ranks), folder=f"{lesson.folder}-{core}")
+    mine = replace(lesson, train=load.train(ranks), folder=f"{lesson.folder}-{core}")
     told = run_on_ranks(learn, Work(mine, WARM, core), ranks=ranks, **_how(f"{ranks}-{core}"))
-    return {**told, "speed": ranks * work.batch / told["step_seconds"]}
+    return {**told, "speed": ranks * load.batch / told["step_seconds"]}
 
 
-def side_by_side(lesson: Lesson, work: Measured) -> float:
+def side_by_side(lesson: Lesson, load: Load) -> float:
     """Examples a second of two ranks that know nothing of each other."""
     with ThreadPoolExecutor(2) as both:
-        made = both.map(lambda core: launched(lesson, 1, work, core), range(2))
+        made = both.map(lambda core: launched(lesson, 1, load, core), range(2))
         return sum(told["speed"] for told in made)
 
 
-def lost(lesson: Lesson, work: Measured) -> dict[str, float]:
+def lost(lesson: Lesson, load: Load) -> dict[str, float]:
     """What it costs that the second rank is killed in the middle: seconds and steps done again."""
     every = 2.0
     kept = KeptFile(str(FOLDER.absolute() / "checkpoint"))
     settings = RanksSettings(checkpoint_seconds=every, wait_seconds=0.0)
-    train, middle = work.train(2), WARM + work.examples // work.batch // 4
+    train, middle = load.train(2), WARM + load.examples // load.batch // 4
     mine = replace(lesson, train=train, kept=kept, ranks=settings)
     marks = FOLDER.absolute() / "killed"
     told = run_on_ranks(

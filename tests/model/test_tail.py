@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from recsys_lib.errors import ModelError
-from recsys_lib.model.bundle import ITEM_TABLES, Bundle
+from recsys_lib.model.bundle import Bundle
 from recsys_lib.model.scorer import ModelScorer
-from recsys_lib.model.tail import NONE, OVERTAKEN, Cut, lengthened
+from recsys_lib.model.tail import ITEM_TABLES, NONE, OVERTAKEN, Cut, lengthened
 from tests.model.tiny import catalog_of, histories_of, learned_bundle
 
 Heat = NDArray[np.float32]

@@ -113,7 +113,7 @@ class Scan:
         """typical [K]: the taste of a usual user. `rerank` candidates for each item asked for.
         `threads` are those of faiss in this whole process."""
         _use_threads(threads)
-        self._shelf, self._rerank, self.items = shelf, rerank, shelf.items
+        self._shelf, self._rerank = shelf, rerank
         matrix = shelf.matrix(np.arange(1, shelf.items + 1))
         span = np.ptp(matrix[:, shelf.vectors.values.shape[1] :], axis=0)
         self._step = np.maximum(span / 15.0, 1e-6)
@@ -122,6 +122,10 @@ class Scan:
         places, log_weight = _sampled(mass, self.HEAVY, self.SAMPLE, seed)
         self._part = np.ascontiguousarray(shelf.matrix(places + 1).T)
         self._log_weight = log_weight.astype(np.float32)
+
+    @property
+    def items(self) -> int:
+        return self._shelf.items
 
     def total(self, user: Floats, taste: Floats) -> Floats:
         scores = np.concatenate([user, taste], 1) @ self._part
@@ -132,7 +136,7 @@ class Scan:
         return np.asarray(np.log(scores.sum(1)) + most)
 
     def best(self, user: Floats, taste: Floats, count: int) -> tuple[Ints, Floats]:
-        wanted = min(count * self._rerank, self._shelf.items)
+        wanted = min(count * self._rerank, self.items)
         question = _asked(user, taste, self._index.d)
         _, found = self._index.search(question, wanted)
         found = np.maximum(found + 1, 0)
@@ -144,8 +148,8 @@ class Scan:
         import faiss
 
         more = copy.copy(self)
-        more._shelf, more.items, more._index = shelf, shelf.items, faiss.clone_index(self._index)
-        places = np.arange(self._shelf.items + 1, shelf.items + 1)
+        more._shelf, more._index = shelf, faiss.clone_index(self._index)
+        places = np.arange(self.items + 1, shelf.items + 1)
         more._index.add(self._spread(shelf.matrix(places)))
         return more
 
