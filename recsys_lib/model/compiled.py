@@ -337,24 +337,135 @@ def _inserted(items: Ints, scores: Floats, item: np.int32, score: np.float32) ->
         items[place], scores[place] = item, score
 
 
-@compiled
-def side_by_side(
-    own: Floats, table: Floats, items: Ints, match: Floats, user: Floats, row: Offsets
+@summing
+def first_layer(
+    own: tuple[Floats, Floats],
+    match: tuple[Floats, Floats],
+    known: tuple[tuple[Floats, Ints], tuple[Floats, Offsets], tuple[Floats, Ints]],
 ) -> Floats:
-    """[own [R, ...], table[items], match [R], user[row]] in one row for each: float32 [R, ...]."""
-    facts, told = own.shape[1], table.shape[1]
-    at = facts + told
-    out = np.empty((len(own), at + 1 + user.shape[1]), np.float32)
-    for r in range(len(own)):
-        mine, known, who = out[r], table[items[r]], user[row[r]]
-        for n in range(facts):
-            mine[n] = own[r, n]
-        for n in range(told):
-            mine[facts + n] = known[n]
-        mine[at] = match[r]
-        for n in range(len(who)):
-            mine[at + 1 + n] = who[n]
+    """relu(x K) of rows x that are made of parts, where most parts are the same in many rows:
+    float32 [R, H].
+
+    own    float32 [R, F] with their kernel [F, H]
+    match  float32 [R] with its kernel [H]
+    known  products made before, and which of them a row has: of items, of users, of event types
+    """
+    (values, kernel), (strength, by) = own, match
+    (item, items), (user, users), (kind, kinds) = known
+    out = np.empty((len(values), kernel.shape[1]), np.float32)
+    for r in range(len(out)):
+        into, mine, who, what = out[r], item[items[r]], user[users[r]], kind[kinds[r]]
+        for n in range(len(into)):
+            into[n] = mine[n] + who[n] + what[n] + strength[r] * by[n]
+        for f in range(len(kernel)):
+            value, weights = values[r, f], kernel[f]
+            for n in range(len(into)):
+                into[n] += value * weights[n]
+        for n in range(len(into)):
+            into[n] = max(into[n], np.float32(0))
     return out
+
+
+@compiled
+def regular(
+    offsets: Offsets,
+    cuts: Offsets,
+    visits: NDArray[np.int64],
+    distinct: NDArray[np.int64],
+    whole: NDArray[np.int64],
+    sums: Floats,
+    age: Floats,
+    little: float,
+) -> tuple[Floats, Floats, Floats]:
+    """What `counted` found -> features before their logarithms: of past items float32 [R, 10] and,
+    without logarithm, [R, 3]; of users float32 [B, 6], the third without. `little` is added to
+    sums of recent weights."""
+    rows = whole.shape[1]
+    amounts, plain = np.empty((rows, 10), np.float32), np.empty((rows, 3), np.float32)
+    one, tenth = np.float32(1), np.float32(0.1)
+    told = np.zeros((len(visits), 6), np.float32)
+    for user in range(len(visits)):
+        start, end = offsets[user], offsets[user + 1]
+        length = end - start
+        told[user, 0], told[user, 1], told[user, 5] = length, distinct[user], visits[user]
+        told[user, 2] = one - distinct[user] / max(length, 1)
+        if length:
+            told[user, 3], told[user, 4] = age[end - 1], age[start]
+        for row in range(cuts[user], cuts[user + 1]):
+            first, last, times, visited = whole[:4, row]
+            out, oldest, latest = amounts[row], age[first], age[last]
+            usual = (oldest - latest) / np.float32(max(visited - 1, 1))
+            out[0], out[1] = sums[0, row], sums[1, row] + np.float32(little)
+            out[2], out[3] = times, times / length
+            out[4], out[5], out[6] = one + latest, one + oldest, end - last
+            out[7] = (latest + tenth) / (usual + tenth) if visited > 1 else one
+            out[8] = visits[user] - whole[5, row]
+            out[9] = one + usual if visited > 1 else one
+            plain[row, 0], plain[row, 1] = end - 1 == last, visited > 1
+            plain[row, 2] = visited / max(visits[user] - whole[4, row], 1)
+    return amounts, plain, told
+
+
+@compiled
+def dated(offsets: Offsets, age: Floats, values: Floats, width: int) -> Floats:
+    """Of the last `width` events of each row, right-aligned: time to the decision, time to the next
+    event, value (none where `values` is empty), nothing below 0: float32 [B, width, 3]."""
+    out, zero = np.zeros((len(offsets) - 1, width, 3), np.float32), np.float32(0)
+    for row in range(len(out)):
+        end = offsets[row + 1]
+        for event in range(max(offsets[row], end - width), end):
+            facts = out[row, width - end + event]
+            facts[0] = max(age[event], zero)
+            if event + 1 < end:
+                facts[1] = max(age[event] - age[event + 1], zero)
+            if len(values):
+                value = values[event]
+                facts[2] = value if value > zero else zero
+    return out
+
+
+@compiled
+def embedded(
+    offsets: Offsets,
+    items: Ints,
+    types: Ints,
+    width: int,
+    vectors: tuple[NDArray[np.int8], Floats, float],
+    kinds: Floats,
+    places: Floats,
+) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+    """Of the last `width` events of each row, right-aligned: float32 [B, width, D], what the
+    encoder reads; float32 [B, D], the mean of their items' vectors; bool [B, width], which are of
+    known items.
+
+    vectors  values [N, D], scale [N], and by how much they count beside the others
+    kinds    [T, D] of event types; places [P, D], the latest event has place 1
+    """
+    values, scale, by = vectors
+    size, weight = values.shape[1], np.float32(by)
+    shape = len(offsets) - 1, width
+    out, seen = np.empty((*shape, size), np.float32), np.zeros(shape, np.bool_)
+    mean = np.zeros((shape[0], size), np.float32)
+    for row in range(shape[0]):
+        first, known, middle = offsets[row + 1] - width, 0, mean[row]
+        for place in range(width):
+            event = first + place
+            there = event >= offsets[row]
+            item = items[event] if there else np.int32(0)
+            vector, by_item = values[item], scale[item]
+            kind, where = kinds[types[event] if there else 0], places[width - place]
+            into = out[row, place]
+            for n in range(size):
+                told = np.float32(vector[n]) * by_item
+                into[n] = told * weight + kind[n] + where[n]
+                if item > 0:
+                    middle[n] += told
+            seen[row, place] = item > 0
+            known += 1 if item > 0 else 0
+        if known:
+            for n in range(size):
+                middle[n] /= np.float32(known)
+    return out, mean, seen
 
 
 @compiled

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recsys_lib.model.compiled import counted
+from recsys_lib.model.compiled import counted, regular
 from recsys_lib.model.histories import Floats, Histories, Ints, Offsets
-from recsys_lib.model.ragged import lengths_of
 
 COPY_FEATURES = (
     "log_decayed_count",
@@ -35,6 +34,8 @@ USER_FEATURES = (
 )
 RECENT_DECAY = 0.7
 """Weight of a count one window later, in `log_recent_count`."""
+LITTLE = 1e-4
+"""Added to such a count, which may be nothing at all."""
 
 
 @dataclass(frozen=True)
@@ -61,54 +62,25 @@ def copies(histories: Histories, age: Floats, limit: int, decay: float) -> Copie
     offsets, visits, distinct, whole, sums = counted(
         histories.offsets, histories.items, histories.at, weight, recent, limit
     )
-    (first, last, times, visited, visit_first, visit_last), (decayed, fresh) = whole, sums
-    lengths = lengths_of(histories.offsets)
-    user = np.arange(len(histories)).repeat(lengths_of(offsets))
-    oldest, latest = age[first], age[last]
-    since = histories.offsets[1:][user] - 1 - last
-    twice = visited > 1
-    usual = (oldest - latest) / np.maximum(visited - 1, 1).astype(np.float32)
-    positive = np.empty((10, len(first)), np.float32)
-    positive[0], positive[1] = decayed, fresh + np.float32(1e-4)
-    positive[2], positive[3] = times, times / lengths[user]
-    positive[4], positive[5] = 1 + latest, 1 + oldest
-    positive[6], positive[7] = 1 + since, visits[user] - visit_last
-    positive[8] = np.where(twice, 1 + usual, 1)
-    positive[9] = np.where(twice, (latest + np.float32(0.1)) / (usual + np.float32(0.1)), 1)
-    log = np.log(positive)
-    features = np.empty((len(first), len(COPY_FEATURES)), np.float32)
-    features[:, :7] = log[:7].T
-    features[:, 7], features[:, 8] = since == 0, twice
-    features[:, 9] = np.clip(log[9], -4, 4)
-    features[:, 10] = visited / np.maximum(visits[user] - visit_first, 1)
-    features[:, 11], features[:, 12] = log[7], log[8]
+    amounts, plain, told = regular(
+        histories.offsets, offsets, visits, distinct, whole, sums, age, LITTLE
+    )
+    log = np.log(amounts, out=amounts)
+    np.clip(log[:, 7], -4, 4, out=log[:, 7])
+    features = np.empty((len(log), len(COPY_FEATURES)), np.float32)
+    features[:, :7], features[:, 7:9] = log[:, :7], plain[:, :2]
+    features[:, 9], features[:, 10], features[:, 11:] = log[:, 7], plain[:, 2], log[:, 8:]
+    share = told[:, 2].copy()
+    users = np.log1p(told, out=told)
+    users[:, 2] = share
+    last = whole[1]
     return Copies(
         offsets=offsets,
         items=histories.items[last],
         types=histories.types[last],
         features=features,
-        user_features=_user_features(histories, lengths, distinct, visits, age),
+        user_features=users,
     )
 
 
 _RECENT = np.float32(np.log(RECENT_DECAY))
-
-
-def _user_features(
-    histories: Histories, lengths: Offsets, distinct: Offsets, visits: Offsets, age: Floats
-) -> Floats:
-    some = lengths > 0
-    padded = np.append(age, np.float32(0))
-    last = np.where(some, padded[np.maximum(histories.offsets[1:] - 1, 0)], 0.0)
-    first = np.where(some, padded[histories.offsets[:-1]], 0.0)
-    return np.stack(
-        [
-            np.log1p(lengths),
-            np.log1p(distinct),
-            1.0 - distinct / np.maximum(lengths, 1),
-            np.log1p(last),
-            np.log1p(first),
-            np.log1p(visits),
-        ],
-        axis=1,
-    ).astype(np.float32)

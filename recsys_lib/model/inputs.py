@@ -7,12 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_lib.model.compiled import dated
 from recsys_lib.model.copies import copies
 from recsys_lib.model.histories import Histories
 from recsys_lib.model.neighbours import Neighbours, nearby, nothing_near
 from recsys_lib.model.ragged import lengths_of, pad_left, pad_right
 
 EVENT_FACTS = ("log_time_to_decision", "log_time_to_next", "log_value")
+NOTHING = np.zeros(0, np.float32)
 
 
 @dataclass(frozen=True)
@@ -93,12 +95,8 @@ def event_facts(histories: Histories, age: NDArray[np.float32], width: int) -> N
     """Of the latest `width` events, right-aligned: log of time from each to the decision, of time
     to the next, and of its value: float32 [B, width, len(EVENT_FACTS)]. Nothing and less than
     nothing (a return) are worth 0."""
-    facts = np.zeros((len(histories), width, len(EVENT_FACTS)), np.float32)
-    facts[..., 0] = pad_left(age, histories.offsets, width, 0.0)
-    facts[:, :-1, 1] = facts[:, :-1, 0] - facts[:, 1:, 0]
-    if histories.values is not None:
-        facts[..., 2] = pad_left(histories.values, histories.offsets, width, 0.0)
-    np.fmax(facts, np.float32(0), out=facts)
+    values = NOTHING if histories.values is None else histories.values
+    facts = dated(histories.offsets, age, values, width)
     return np.log1p(facts, out=facts)
 
 

@@ -3,8 +3,10 @@
   make bench-compress [SHORT=1] [ARGS="--run build/demo"]
 
 Takes the last version of a run that was shrunk, or makes such a run of Complete Journey. All forms
-answer the same requests by turns in one process with one thread; quality is that of windows after
-the last that was learned, paired by user. Each row is one step of the way from dense to shipped.
+answer the same requests by turns in one process with one thread, TURN requests at a time: a server
+does not change models after each answer. "p50 / dense, cold" is with turns of one request, where
+each form finds what the others left in the caches. Quality is that of windows after the last that
+was learned, paired by user. Each row is one step of the way from dense to shipped.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from typing import Any
 from tests.benchmarks.reporting import FOLDER, table, write_report
 
 ITEMS = 68_500
+TURN = 20
 WINDOWS = 5
 ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
@@ -36,6 +39,7 @@ COLUMNS = [
     "p99 ms",
     "p50 / dense",
     "p99 / dense",
+    "p50 / dense, cold",
     "batch / dense",
     "MB",
     "size / dense",
@@ -129,7 +133,9 @@ def measured(run: Path, short: bool) -> None:
 
     large = stocked(shops[first], ITEMS)
     scorers = [way.opened(large) for way in ways]
-    one, whole = timed(scorers, asked, 100 if short else 400, 1000 if short else 10_000)
+    requests = 100 if short else 400
+    one, cold = (singles(scorers, asked, requests, turn) for turn in (TURN, 1))
+    whole = batches(scorers, asked, 1000 if short else 10_000)
     base, rows = quality[ways[0].name], []
     for i, way in enumerate(ways):
         told = quality[way.name]
@@ -142,6 +148,7 @@ def measured(run: Path, short: bool) -> None:
                 "p50 / dense": float(np.median(one[i]) / np.median(one[0])),
                 "p99 / dense": float(np.quantile(one[i], 0.99) / np.quantile(one[0], 0.99)),
                 "p50 / dense, spread": spread(one[i], one[0]),
+                "p50 / dense, cold": float(np.median(cold[i]) / np.median(cold[0])),
                 "batch s": float(np.sum(whole[i])),
                 "batch / dense": float(np.sum(whole[i]) / np.sum(whole[0])),
                 "MB": (way.saved_bytes() or way.bytes()) / 1e6,
@@ -165,6 +172,7 @@ def measured(run: Path, short: bool) -> None:
         ratios={
             "latency_vs_dense": last["p50 / dense"],
             "latency_p99_vs_dense": last["p99 / dense"],
+            "latency_cold_vs_dense": last["p50 / dense, cold"],
             "batch_time_vs_dense": last["batch / dense"],
             "size_vs_dense": last["size / dense"],
             "size_vs_float_weights": last["size / float weights"],
@@ -179,29 +187,38 @@ def measured(run: Path, short: bool) -> None:
     frontier(rows, path.with_suffix(".png"))
 
 
-def timed(scorers: list[Any], asked: Any, singles: int, batch: int) -> tuple[Any, Any]:
-    """Seconds of single requests, and of parts of a batch: [form][...], by turns."""
+def singles(scorers: list[Any], asked: Any, requests: int, turn: int) -> Any:
+    """Seconds of single requests, `turn` of them at a time by each form: [form][request]."""
+    import numpy as np
+
+    from recsys_lib.model.requests import select
+
+    places = np.random.default_rng(7).permutation(len(asked))
+    one = [select(asked, places[i % len(places)][None]) for i in range(requests)]
+    for scorer in scorers:
+        for request in one[:20]:
+            scorer.top_k(request, 20)
+    single: list[list[float]] = [[] for _ in scorers]
+    for start in range(0, requests, turn):
+        for times, scorer in zip(single, scorers, strict=True):
+            times += [_seconds(scorer, request) for request in one[start : start + turn]]
+    return [np.array(times) for times in single]
+
+
+def batches(scorers: list[Any], asked: Any, batch: int) -> Any:
+    """Seconds of the parts of a batch, by turns: [form][part]."""
     import numpy as np
 
     from recsys_lib.model.requests import select
     from tests.benchmarks.compress_exam import repeated
 
-    places = np.random.default_rng(7).permutation(len(asked))
-    one = [select(asked, places[i % len(places)][None]) for i in range(singles)]
-    for scorer in scorers:
-        for request in one[:20]:
-            scorer.top_k(request, 20)
-    single: list[list[float]] = [[] for _ in scorers]
-    for request in one:
-        for times, scorer in zip(single, scorers, strict=True):
-            times.append(_seconds(scorer, request))
     many = repeated(asked, batch)
     parts: list[list[float]] = [[] for _ in scorers]
     for start in range(0, batch, 500):
         part = select(many, np.arange(start, min(start + 500, batch)))
         for times, scorer in zip(parts, scorers, strict=True):
             times.append(_seconds(scorer, part))
-    return [np.array(times) for times in single], [np.array(times) for times in parts]
+    return [np.array(times) for times in parts]
 
 
 def _seconds(scorer: Any, histories: Any) -> float:

@@ -1,81 +1,59 @@
-"""The copy and near heads in numpy, over ragged rows: no padding, one pass over what is known of
-an item. They are the same functions as `Network.copy_logits` and `Network.near_logits`."""
+"""The copy and near heads in numpy, over ragged rows: no padding, and what is the same in many
+rows is multiplied once. They are the same functions as `Network.copy_logits` and
+`Network.near_logits`."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys_lib.model.bundle import Arrays
-from recsys_lib.model.compiled import side_by_side
+from recsys_lib.model.compiled import first_layer
 from recsys_lib.model.copies import COPY_FEATURES, USER_FEATURES
 from recsys_lib.model.histories import Floats, Ints, Offsets
 from recsys_lib.model.neighbours import FEATURES as NEAR_FEATURES
 
 
-@dataclass(frozen=True)
-class Facts:
-    """One row for each item, so that a request gathers once: kind, statistics, biases.
-
-    table float32 [N + 1, kinds + stats + 2]
-    """
-
-    table: Floats
-    kinds: int
-
-    @classmethod
-    def of(cls, kinds: Floats, stats: Floats, biases: Floats) -> Facts:
-        """biases [N + 1, 2]: of the item, of its copying."""
-        return cls(np.ascontiguousarray(np.concatenate([kinds, stats, biases], 1)), kinds.shape[1])
-
-    @property
-    def explore(self) -> slice:
-        """Columns that score an item for everybody: statistics, item bias."""
-        return slice(self.kinds, self.table.shape[1] - 1)
-
-
 class Head:
-    """A small network over [own features, facts, match, user features, event type]."""
+    """A small network over [own features, statistics, user features, event type, kind of item,
+    match, item bias]."""
 
     def __init__(self, name: str, arrays: Arrays, kinds: int, stats: int) -> None:
-        self._own = len(COPY_FEATURES if name == "copy" else NEAR_FEATURES)
-        kernel, users = arrays[f"{name}_hidden/kernel"], len(USER_FEATURES)
-        own, rest = kernel[: self._own], kernel[self._own :]
-        known, user, rest = rest[:stats], rest[stats : stats + users], rest[stats + users :]
-        width = arrays["copy_types/embeddings"].shape[1] if name == "copy" else 0
-        typed, kind, match, bias = np.split(rest, [width, width + kinds, width + kinds + 1])
-        nothing = np.zeros_like(bias)
-        biases = [nothing, bias] if name == "copy" else [bias, nothing]
-        self._kernel = np.ascontiguousarray(
-            np.concatenate([own, kind, known, *biases, match, user]), np.float32
-        )
-        self._types = arrays["copy_types/embeddings"] @ typed if width else None
-        self._bias = arrays[f"{name}_hidden/bias"]
+        """`kinds`: numbers that tell the kind of an item; `stats`: its statistics."""
+        own = len(COPY_FEATURES if name == "copy" else NEAR_FEATURES)
+        typed = arrays["copy_types/embeddings"] if name == "copy" else np.zeros((1, 0), np.float32)
+        sizes = [own, stats, len(USER_FEATURES), typed.shape[1], kinds, 1]
+        kernel, bias = arrays[f"{name}_hidden/kernel"], arrays[f"{name}_hidden/bias"]
+        parts = np.split(np.asarray(kernel, np.float32), np.cumsum(sizes))
+        self._own, self._stats, self._user, by_type, self._kind, match, self._bias = parts
+        self._match = match[0]
+        self._types = np.asarray(typed @ by_type + bias, np.float32)
         self._second = arrays[f"{name}_hidden_2/kernel"], arrays[f"{name}_hidden_2/bias"]
         self._out = arrays[f"{name}_out/kernel"][:, 0], arrays[f"{name}_out/bias"]
+
+    def of_items(self, kinds: Floats, stats: Floats, bias: Floats) -> Floats:
+        """What is known of items [N, ...] -> what a row has of its item: [N, H]."""
+        return np.asarray(kinds @ self._kind + stats @ self._stats + bias[:, None] @ self._bias)
 
     def __call__(
         self,
         own: Floats,
-        table: Floats,
+        known: Floats,
         items: Ints,
         match: Floats,
         user: tuple[Floats, Offsets],
-        types: Ints | None = None,
+        types: Ints,
     ) -> Floats:
-        """Logits [R] of R rows: own features [R, ...], the facts of `items` [R] in `table`, match
-        [R], features of users [B, ...] with the row of each [R], event types [R]."""
-        hidden = side_by_side(own, table, items, match, *user) @ self._kernel
-        hidden += self._bias if self._types is None else (self._types + self._bias)[types]
+        """Logits [R] of R rows: own features [R, ...], `items` [R] in `known` (see `of_items`),
+        match [R], features of users [B, ...] with the row of each [R], event types [R]."""
+        (features, row), (kernel, bias), (out, shift) = user, self._second, self._out
+        told = (known, items), (features @ self._user, row), (self._types, types)
+        hidden = first_layer((own, self._own), (match, self._match), told) @ kernel
+        hidden += bias
         np.maximum(hidden, 0, out=hidden)
-        hidden = hidden @ self._second[0]
-        hidden += self._second[1]
-        np.maximum(hidden, 0, out=hidden)
-        learned = hidden @ self._out[0]
+        learned = hidden @ out
         learned += own[:, 0]
-        learned += self._out[1]
+        learned += shift
         return np.asarray(learned)
 
 

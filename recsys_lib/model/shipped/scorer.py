@@ -19,16 +19,16 @@ from numpy.typing import NDArray
 
 from recsys_lib.errors import ModelError
 from recsys_lib.model.catalog import Catalog
-from recsys_lib.model.compiled import best_of
+from recsys_lib.model.compiled import best_of, embedded
 from recsys_lib.model.copies import Copies, copies
 from recsys_lib.model.histories import Floats, Histories, Ints
 from recsys_lib.model.inputs import ages, event_facts
 from recsys_lib.model.neighbours import Nearby, Neighbours, near
-from recsys_lib.model.ragged import lengths_of, pad_left
+from recsys_lib.model.ragged import lengths_of
 from recsys_lib.model.requests import known_to, select
 from recsys_lib.model.shipped.bundle import Shipped
 from recsys_lib.model.shipped.encoder import MASKED, Encoder, SavedEncoder
-from recsys_lib.model.shipped.heads import Facts, Head, log_softmax
+from recsys_lib.model.shipped.heads import Head, log_softmax
 from recsys_lib.model.shipped.search import Scan, Search, Shelf, Whole
 
 Offsets = NDArray[np.int64]
@@ -36,9 +36,12 @@ Offsets = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class _Shop:
-    """What the shop is like at one row of the statistics."""
+    """What the shop is like at one row of the statistics: what the heads have of each item
+    float32 [N + 1, H], the bias of copying it [N + 1], and all that can be explored."""
 
-    facts: Facts
+    copied: Floats
+    near: Floats
+    copy_bias: Floats
     shelf: Shelf
     search: Search
 
@@ -149,26 +152,31 @@ class ShippedScorer:
         more.bundle = self.bundle.grown(self.bundle.catalog.extended(ids, attributes))
         more._shops = {}
         for row, shop in self._shops.items():
-            facts, shelf = more._shelf(row)
-            more._shops[row] = _Shop(facts, shelf, shop.search.extended(shelf))
+            shelf = more._shelf(row)
+            more._shops[row] = more._stocked(row, shelf, shop.search.extended(shelf))
         return more
 
-    def _shelf(self, row: int) -> tuple[Facts, Shelf]:
-        b = self.bundle
+    def _shelf(self, row: int) -> Shelf:
+        stats, bias = self.bundle.catalog.stats.values[row], self.bundle.biases[:, :1]
+        known = np.concatenate([stats, bias], 1)
+        return Shelf(self.bundle.vectors, np.ascontiguousarray(known, np.float32))
+
+    def _stocked(self, row: int, shelf: Shelf, search: Search) -> _Shop:
+        b, stats = self.bundle, self.bundle.catalog.stats.values[row]
         kinds = b.vectors.all() @ b.weights["copy_item/kernel"] + b.weights["copy_item/bias"]
-        facts = Facts.of(kinds, b.catalog.stats.values[row], b.biases)
-        return facts, Shelf(b.vectors, np.ascontiguousarray(facts.table[:, facts.explore]))
+        bias, copy_bias = np.ascontiguousarray(b.biases.T)
+        copied = self._copy.of_items(kinds, stats, copy_bias)
+        return _Shop(copied, self._near.of_items(kinds, stats, bias), copy_bias, shelf, search)
 
     def _shop(self, row: int) -> _Shop:
         if row not in self._shops:
-            facts, shelf = self._shelf(row)
-            how = self.bundle.search
+            shelf, how = self._shelf(row), self.bundle.search
             large = shelf.items > how["ann_items"]
             typical = self.bundle.typical
             search: Search = (
                 Scan(shelf, typical, how["rerank"], self._threads) if large else Whole(shelf)
             )
-            self._shops[row] = _Shop(facts, shelf, search)
+            self._shops[row] = self._stocked(row, shelf, search)
         return self._shops[row]
 
     def _answer(
@@ -194,20 +202,20 @@ class ShippedScorer:
     ) -> _Few:
         """Past and near items with their whole scores. `rest` [B]: what makes a score of the
         explore part a log share of the mixture."""
-        items, table = np.concatenate([copied.items, nearby.items]), shop.facts.table
+        items = np.concatenate([copied.items, nearby.items])
         sizes = np.concatenate([lengths_of(copied.offsets), lengths_of(nearby.offsets)])
         row = np.tile(np.arange(len(rest)), 2).repeat(sizes)
         match, explore = shop.shelf.matched(items, row, asking.user, asking.taste)
         types = np.where(copied.types < self._copy_types, copied.types, 0)
-        own, close = slice(len(copied.items)), slice(len(copied.items), None)
-        copying, nearing = (
-            head(told, table, items[part], match[part], (copied.user_features, row[part]), kinds)
-            for head, told, part, kinds in (
-                (self._copy, copied.features, own, types),
-                (self._near, nearby.features, close, None),
-            )
+        own, near = slice(len(copied.items)), slice(len(copied.items), None)
+        users, no_type = copied.user_features, np.zeros(len(nearby.items), np.int32)
+        copying = self._copy(
+            copied.features, shop.copied, copied.items, match[own], (users, row[own]), types
         )
-        copying += table[items[own], -1]
+        nearing = self._near(
+            nearby.features, shop.near, nearby.items, match[near], (users, row[near]), no_type
+        )
+        copying += shop.copy_bias[copied.items]
         share = log_softmax(copying, copied.offsets), log_softmax(nearing, nearby.offsets)
         inside = np.concatenate(share) + asking.gate[:, :2].T.ravel().repeat(sizes)
         scores = np.logaddexp(explore + rest[row], inside)
@@ -219,17 +227,17 @@ class ShippedScorer:
         lengths = lengths_of(histories.offsets)
         longest = int(lengths.max(initial=1))
         width = min(recent, 1 << max(0, (longest - 1).bit_length()))
-        offsets = histories.offsets
-        items = pad_left(histories.items, offsets, width, 0)
-        types = pad_left(histories.types, offsets, width, 0)
+        vectors = self.bundle.vectors
+        events, mean, seen = embedded(
+            histories.offsets,
+            histories.items,
+            histories.types,
+            width,
+            (vectors.values, vectors.scales, math.sqrt(size) * 0.3),
+            self._types,
+            self._positions,
+        )
         facts = event_facts(histories, age, width)
-        vectors = self.bundle.vectors.take(items)
-        seen = items > 0
-        mean = np.matmul(seen[:, None].astype(np.float32), vectors)[:, 0]
-        mean /= np.maximum(seen.sum(1), 1)[:, None]
-        events = vectors * np.float32(math.sqrt(size) * 0.3)
-        events += self._types[types]
-        events += self._positions[np.arange(width, 0, -1)]
         mask = np.where(seen, np.float32(0), np.float32(MASKED))[:, None]
         mask[:, :, -1] = 0  # as in Network.user_context
         parts = [mean, user_features]
