@@ -22,7 +22,7 @@ class Histories:
     at       float32 [E]   time on the window axis: 27.5 is the middle of window 27; NaN unknown
     now      float32 [B]   decision time on the same axis; NaN unknown
     profile  int32 [B, P]  user attribute indices; 0 unknown. P may be 0
-    fold     int8 [B]      fold of the user, for training; None outside of it
+    fold     int8 [B]      fold of the user, where targets are learned; None where all is told
     values   float32 [E]   what the event was worth; None: nothing is known of it
     """
 

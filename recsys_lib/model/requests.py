@@ -24,6 +24,8 @@ def requests(
     task: Task,
     target_types: frozenset[int] | None = None,
     known_items: int | None = None,
+    *,
+    learned: bool = False,
 ) -> tuple[Histories, Targets, NDArray[np.int64]]:
     """One request per decision point of each row; int64 [B] says which row it came from.
 
@@ -33,6 +35,10 @@ def requests(
 
     `known_items` (next_item only) drops events of items with a larger index, and of item 0,
     before anything else, as session benchmarks do (Mi et al., RecSys 2020, section 4).
+
+    Requests that are to be `learned` carry the fold of their user: what is near is then told
+    without the events of that fold, in which the targets are. An exam's targets are not counted
+    yet, so nothing is left out there.
     """
     rows = _Rows.of(batch)
     if task == "next_item" and known_items is not None:
@@ -55,7 +61,7 @@ def requests(
         at=rows.at[take],
         now=now.astype(np.float32),
         profile=rows.profile[row],
-        fold=_taken(rows.fold, row),
+        fold=_taken(rows.fold, row) if learned else None,
         values=_taken(rows.values, take),
     )
     if task == "next_window":

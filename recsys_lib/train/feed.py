@@ -95,7 +95,7 @@ class Feed:
     def examples(self, rows: pa.RecordBatch) -> tuple[Histories, Targets]:
         """Requests of these rows with their targets, as the task and target types say."""
         types = self.catalog.type_indices(self.targets)
-        histories, targets, _ = requests(rows, self.task, types)
+        histories, targets, _ = requests(rows, self.task, types, learned=True)
         after = histories.now >= self.cut
         if after.all() if self.later else not after.any():
             return histories, targets

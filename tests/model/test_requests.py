@@ -56,6 +56,16 @@ def test_a_window_without_an_event_of_target_type_is_not_asked_but_stays_history
     assert told(histories, targets) == [([(1, 3.0), (2, 4.0)], 5.0, [3])]
 
 
+def test_only_what_is_learned_from_leaves_out_the_fold_of_its_user() -> None:
+    rows = sequences_of([(1, 3.0), (2, 4.0), (3, 5.0)], [(1, 3.0), (2, 4.0)])
+    rows = rows.append_column("fold", pa.array([1, 0], pa.int32()))
+    for task in ("next_window", "next_item"):
+        assert requests(rows, task)[0].fold is None  # type: ignore[arg-type]
+        learned = requests(rows, task, learned=True)[0]  # type: ignore[arg-type]
+        assert learned.fold is not None
+        assert learned.fold.tolist() == [1, 1, 0]
+
+
 def test_unknown_items_are_history_but_never_a_target() -> None:
     rows = sequences_of([(0, 3.0), (0, 4.0), (2, 4.5)])
     histories, targets, _ = requests(rows, "next_window")
