@@ -23,7 +23,7 @@ from recsys_lib.model.requests import requests
 from recsys_lib.settings import EvaluateSettings
 from recsys_lib.types import ModelVersion
 
-TABLES = ("vocabulary", "item_features", "item_counts", "plans")
+TABLES = ("vocabulary", "item_features", "item_counts", "item_returns", "plans")
 
 
 def shop_tables(context: Context, before: int) -> dict[str, int]:

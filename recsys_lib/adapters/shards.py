@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pyarrow as pa
@@ -18,8 +18,11 @@ from recsys_lib.adapters.pins import Pins
 from recsys_lib.errors import LakeError
 from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.neighbours import Neighbours, merged
-from recsys_lib.model.stats import ItemStats, item_stats
+from recsys_lib.model.stats import ItemReturns, ItemStats, item_stats
 from recsys_lib.types import FOLDS, Exemplars, Increment
+
+RETURN_WINDOWS = 104
+"""How far back the statistics of returns look: what is read does not grow with the log."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ class CatalogReader:
     """Reads the shop as it was known when window `before` began.
 
     Statistics cover the windows first_stats..before; `tables` holds the pinned version of
-    vocabulary, item_features and item_counts.
+    vocabulary, item_features, item_counts and item_returns.
     """
 
     root: str
@@ -163,7 +166,17 @@ class CatalogReader:
             items=items,
             first=self.first_stats,
             last=self.before,
+            returns=self._returns(),
         )
+
+    def _returns(self) -> ItemReturns | None:
+        if "item_returns" not in self.tables:
+            return None
+        since, window = self.first_stats - RETURN_WINDOWS, pc.field("window")
+        rows = self._table("item_returns", (window < self.before) & (window >= since))
+        told = {f.name: rows.column(f.name).to_numpy() for f in fields(ItemReturns)}
+        whole = {name: told[name].astype(np.int64) for name in ("window", "index")}
+        return ItemReturns(**{n: v.astype(np.float64) for n, v in told.items()} | whole)
 
     def _planned(self, stats: ItemStats, ids: np.ndarray) -> ItemStats:
         """Statistics with the plans of their own windows, which are known when these begin."""

@@ -8,7 +8,7 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_lib.features import counts, neighbours, sequences, vitals, vocabulary
+from recsys_lib.features import counts, neighbours, returns, sequences, vitals, vocabulary
 from recsys_lib.features.arrivals import Arrivals, arrivals
 from recsys_lib.mapping import Mapping, TableMapping
 from recsys_lib.settings import FeatureSettings
@@ -86,6 +86,11 @@ def _write(
             profiles = _profiles(lake, on_time, words, mapping)
             rows = _sequences(lake, on_time, words, profiles, window, settings.max_history)
             lake.append_once("sequences", rows, partition_by=("window",), **once)
+        if not lake.done("item_returns", **once):
+            mine = lake.read("sequences").where(F.col("window") == window)
+            types = vocabulary.indices(words, "type", mapping.targets)
+            rows = returns.item_returns(mine, types).repartition("window")
+            lake.append_once("item_returns", rows, partition_by=("window",), **once)
     finally:
         words.unpersist()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
@@ -55,6 +57,14 @@ def lookup(vocabulary: DataFrame, kind: str, id_as: str, index_as: str) -> DataF
     """Two columns of one kind, ready to be joined."""
     mine = vocabulary.where(F.col("kind") == kind)
     return mine.select(F.col("id").alias(id_as), F.col("index").alias(index_as))
+
+
+def indices(vocabulary: DataFrame, kind: str, ids: Collection[str]) -> set[int] | None:
+    """Those of a few ids, as far as they are known; None (all there are) for no ids."""
+    if not ids:
+        return None
+    mine = vocabulary.where((F.col("kind") == kind) & F.col("id").isin(*ids))
+    return {row["index"] for row in mine.select("index").collect()}
 
 
 def encode(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_lib.model.neighbours import Neighbours
-from recsys_lib.model.stats import FEATURES, ItemStats
+from recsys_lib.model.stats import FEATURES, RETURNS, ItemStats
 from recsys_lib.model.tail import NONE, Cut
 
 
@@ -56,7 +56,7 @@ class Catalog:
         """With items that came since, of these attributes [R, A]; nobody has bought them yet."""
         more, stats = len(ids), self.stats.values
         unsold = np.take_along_axis(stats, stats[:, :, :1].argmin(1)[:, None], 1)
-        unsold[:, :, len(FEATURES) :] = 0.0
+        unsold[:, :, len(FEATURES) - len(RETURNS) :] = 0.0
         near = self.neighbours
         if near is not None:
             wide = [(0, 0), (0, more), (0, 0)]

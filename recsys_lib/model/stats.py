@@ -1,4 +1,5 @@
-"""What is known of each item at the start of a window: popularity, its trend, its age."""
+"""What is known of each item at the start of a window: popularity, its trend, its age, and how
+people come back to it."""
 
 from __future__ import annotations
 
@@ -7,9 +8,27 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-FEATURES = ("log_share", "trend", "newness")
+RETURNS = ("log_repeat", "log_hazard", "log_gap")
+"""Against the whole shop: the share of an item's takers who took it again, the chance that one
+takes it again in some window, the windows between. An item of which nothing is known has 0."""
+FEATURES = ("log_share", "trend", "newness", *RETURNS)
 DECAY = 0.8
 """Weight of a window's buyers one window later, in `log_share`."""
+PRIOR = 3.0
+"""Takers for whom every item is as all items are."""
+
+
+@dataclass(frozen=True)
+class ItemReturns:
+    """One entry for each window and item, any order (see `features.returns`): window, index
+    int64; firsts, seconds, returns, gaps float64."""
+
+    window: NDArray[np.int64]
+    index: NDArray[np.int64]
+    firsts: NDArray[np.float64]
+    seconds: NDArray[np.float64]
+    returns: NDArray[np.float64]
+    gaps: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -42,12 +61,29 @@ def item_stats(
     items: int,
     first: int,
     last: int,
+    returns: ItemReturns | None = None,
 ) -> ItemStats:
     """Statistics for the starts of windows first..last, from counts of the windows before each.
 
     window, index, users: one entry per (window, item), any order; entries at or after a window do
     not touch its row. The log's very first window has no past, so its own counts stand in for it.
     """
+    values = np.zeros((last - first + 1, items + 1, len(FEATURES)), dtype=np.float32)
+    shown = len(FEATURES) - len(RETURNS)
+    values[..., :shown] = _popularity(window, index, users, items, first, last)
+    if returns is not None:
+        values[..., shown:] = _hazards(returns, items, first, last)
+    return ItemStats(first, values)
+
+
+def _popularity(
+    window: NDArray[np.int64],
+    index: NDArray[np.int64],
+    users: NDArray[np.float64],
+    items: int,
+    first: int,
+    last: int,
+) -> NDArray[np.float32]:
     if len(window) and first <= window.min() <= last:
         earliest = int(window.min())
         own = window == earliest
@@ -58,7 +94,7 @@ def item_stats(
     decayed = np.zeros(items + 1)
     current: NDArray[np.float64] = np.zeros(items + 1)
     seen_at = np.full(items + 1, np.inf)
-    values = np.zeros((last - first + 1, items + 1, len(FEATURES)), dtype=np.float32)
+    values = np.zeros((last - first + 1, items + 1, 3), dtype=np.float32)
     inside = index <= items
     for w in range(min(start, first), last + 1):
         if w >= first:
@@ -68,7 +104,7 @@ def item_stats(
         current = counted.astype(np.float64)
         decayed = DECAY * decayed + current
         seen_at = np.where((current > 0) & np.isinf(seen_at), w, seen_at)
-    return ItemStats(first, values)
+    return values
 
 
 def _features(
@@ -79,3 +115,39 @@ def _features(
     log_last = np.log((current + 0.5) / (current.sum() + 0.5 * len(current)))
     newness = np.where(np.isinf(age), 0.0, np.exp(-age / 4.0))
     return np.stack([log_share, log_last - log_share, newness], axis=1).astype(np.float32)
+
+
+def _hazards(told: ItemReturns, items: int, first: int, last: int) -> NDArray[np.float32]:
+    """RETURNS for the starts of windows first..last: float32 [W, N + 1, 3].
+
+    Rates are those of the item and of PRIOR takers like all others (an empirical Bayes estimate
+    with the shop as the prior).
+    """
+    values = np.zeros((last - first + 1, items + 1, len(RETURNS)), np.float32)
+    takers, seconds, returns, gaps, exposed = np.zeros((5, items + 1))
+    inside = told.index <= items
+    start = int(told.window.min(initial=first))
+    for w in range(min(start, first), last + 1):
+        if w >= first:
+            parts = (seconds, takers), (returns, exposed), (gaps, returns)
+            for place, (part, whole) in enumerate(parts):
+                values[w - first, 1:, place] = _against_all(part[1:], whole[1:])
+        own = inside & (told.window == w)
+        exposed += takers
+        for total, counts in (
+            (takers, told.firsts),
+            (seconds, told.seconds),
+            (returns, told.returns),
+            (gaps, told.gaps),
+        ):
+            total += np.bincount(told.index[own], weights=counts[own], minlength=items + 1)
+    return values
+
+
+def _against_all(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Half the log of an item's rate over that of all items; 0 while there is none."""
+    if not (part.any() and whole.any()):
+        return np.zeros(len(part))
+    rate = part.sum() / whole.sum()
+    mine = (part + PRIOR * rate) / (whole + PRIOR)
+    return np.asarray(0.5 * np.log(mine / rate))

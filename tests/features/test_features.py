@@ -138,13 +138,16 @@ def test_the_next_window_starts_from_what_is_known(shop: Lake) -> None:
 
 def test_preparing_twice_writes_once(shop: Lake) -> None:
     first = prepare_window(shop, 1, MAPPING, FeatureSettings())
-    tables = ("vocabulary", "item_features", "item_counts", "sequences", "histories")
+    tables = (
+        *("vocabulary", "item_features", "item_counts", "sequences"),
+        *("item_returns", "histories"),
+    )
     before = {name: shop.version(name) for name in tables}
     assert prepare_window(shop, 1, MAPPING, FeatureSettings()) == first
     assert {name: shop.version(name) for name in tables} == before
 
 
-@pytest.mark.parametrize("victim", ["item_counts", "sequences", "histories"])
+@pytest.mark.parametrize("victim", ["item_counts", "sequences", "item_returns", "histories"])
 def test_killed_anywhere_the_same_tables_come_out(shop: Lake, victim: str) -> None:
     class KilledError(Exception):
         pass

@@ -18,6 +18,7 @@ TABLES = (
     "vocabulary",
     "item_features",
     "item_counts",
+    "item_returns",
     "sequences",
     "histories",
     "neighbours",

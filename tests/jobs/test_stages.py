@@ -73,6 +73,7 @@ def test_what_the_first_model_learned_from_is_pinned(staged: Staged) -> None:
         "vocabulary",
         "item_features",
         "item_counts",
+        "item_returns",
         "sequences",
         "neighbours",
     }

@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_lib.model.stats import DECAY, FEATURES, ItemStats, item_stats
+from recsys_lib.model.stats import (
+    DECAY,
+    FEATURES,
+    PRIOR,
+    RETURNS,
+    ItemReturns,
+    ItemStats,
+    item_stats,
+)
 
 LOG_SHARE, TREND, NEWNESS = (FEATURES.index(name) for name in ("log_share", "trend", "newness"))
 Count = tuple[int, int, float]
@@ -86,3 +94,50 @@ def test_a_decision_reads_the_row_of_its_window_and_the_latest_when_unknown() ->
     stats = stats_of([(1, 1, 2.0)], 1, 5, 7)
     now = np.array([5.0, 6.9, 7.0, 99.0, np.nan, 1.0], dtype=np.float32)
     assert stats.rows(now).tolist() == [0, 1, 2, 2, 2, 0]
+
+
+Return = tuple[int, int, int, int, int, int]
+"""(window, item, firsts, seconds, returns, gaps)"""
+
+
+def hazards_of(told: list[Return], items: int, first: int, last: int) -> np.ndarray:
+    columns = np.array(told, np.float64).reshape(-1, 6).T
+    whole = ItemReturns(columns[0].astype(np.int64), columns[1].astype(np.int64), *columns[2:])
+    none = np.zeros(0, np.int64)
+    stats = item_stats(none, none, np.zeros(0), items, first, last, whole)
+    return stats.values[..., len(FEATURES) - len(RETURNS) :]
+
+
+TOLD = st.lists(
+    st.tuples(st.integers(0, 9), st.integers(1, 4), *(st.integers(0, 5) for _ in range(4))),
+    max_size=20,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(TOLD, TOLD, st.integers(1, 9))
+def test_returns_at_or_after_a_window_never_touch_its_row(
+    past: list[Return], future: list[Return], cut: int
+) -> None:
+    before = [(0, 1, 3, 1, 1, 1), *(c for c in past if c[0] < cut)]
+    after = [c for c in future if c[0] >= cut]
+    known = hazards_of(before, 4, 1, cut)
+    told = hazards_of([*after, *before], 4, 1, 9)
+    np.testing.assert_array_equal(known, told[:cut])
+    assert np.isfinite(told).all()
+
+
+def test_rates_are_the_items_own_against_the_shops_with_a_few_takers_like_all_others() -> None:
+    # Item 1: ten took it in window 0, four again in window 2; item 2: ten, and nobody again.
+    told = [(0, 1, 10, 0, 0, 0), (0, 2, 10, 0, 0, 0), (2, 1, 0, 4, 4, 8)]
+    repeat, hazard, gap = hazards_of(told, 3, 3, 3)[0].T
+    rates = np.array([(4 + PRIOR * 0.2) / (10 + PRIOR), PRIOR * 0.2 / (10 + PRIOR), 0.2])
+    assert repeat[1:] == pytest.approx(0.5 * np.log(rates / 0.2), abs=1e-6)
+    # Each of the twenty could have come back in windows 1 and 2.
+    chances = np.array([(4 + PRIOR * 0.1) / (20 + PRIOR), PRIOR * 0.1 / (20 + PRIOR), 0.1])
+    assert hazard[1:] == pytest.approx(0.5 * np.log(chances / 0.1), abs=1e-6)
+    assert gap == pytest.approx(np.zeros(4), abs=1e-6)
+
+
+def test_where_nobody_came_back_yet_all_items_are_alike() -> None:
+    assert not hazards_of([(0, 1, 5, 0, 0, 0), (1, 2, 1, 0, 0, 0)], 2, 2, 3).any()
