@@ -49,6 +49,8 @@ def catalog_reader(
         first_stats=before - windows_back,
         item_attributes=tuple(mapping.items.attributes) if mapping.items else (),
         user_attributes=tuple(mapping.users.attributes) if mapping.users else (),
+        # Counts of 32 windows back weigh less than a thousandth.
+        looks_back=context.settings.features.count_windows + 32,
         planned=len(mapping.plans.features) if mapping.plans else 0,
         neighbours=context.settings.features.neighbours,
         neighbour_decay=context.settings.features.neighbour_decay,

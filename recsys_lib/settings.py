@@ -192,7 +192,7 @@ class FeatureSettings(Section):
     """Histories and item statistics."""
 
     max_history: int = Field(2000, ge=1, description="latest events kept for a user")
-    count_windows: int = Field(32, ge=1, description="windows of item counts a model looks back on")
+    count_windows: int = Field(52, ge=1, description="windows back that a model may learn from")
     neighbours: int = Field(32, ge=1, description="neighbours of an item that a model sees")
     neighbours_kept: int = Field(64, ge=1, description="neighbours of an item that are counted")
     neighbour_distance: int = Field(5, ge=1, description="positions apart that are still near")

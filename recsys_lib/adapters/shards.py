@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
+from numpy.typing import NDArray
 
 from recsys_lib.adapters.folders import file_system
 from recsys_lib.adapters.pins import Pins
@@ -67,38 +68,76 @@ class SequenceRows:
     def exemplars(
         self, windows: tuple[int, int], rank: int, ranks: int, epoch: int, choice: Exemplars
     ) -> Iterator[pa.RecordBatch]:
-        """At most `choice.rows` of this rank's old rows, other ones in every epoch.
+        """At most `choice.rows` of this rank's old rows, other ones in every lesson and epoch.
 
-        Stratified: they come from several windows, recent ones more often, and no user gives more
-        than one. Only the files that are drawn are read, however long the history.
+        Stratified: they come from several increments, recent ones more often, and no user gives
+        more than one. Only the files that are drawn are read, however long the history, and their
+        rows come mixed.
         """
-        files = _files(self.path, self.version, windows, self.without)
-        files = files[rank::ranks] if len(files) >= ranks else files
-        random = np.random.default_rng([self.seed, epoch, rank])
+        files = _files_of(self.path, self.version, windows, self.without)
+        if not files:
+            return
+        weight = _weights([_window(file.path) for file in files], windows, choice.fading)
+        if len(files) >= ranks:
+            files, weight = files[rank::ranks], weight[rank::ranks]
+        random = np.random.default_rng([self.seed, windows[1] % 2**32, epoch, rank])
         # Keys that draw without replacement by weight (Efraimidis and Spirakis 2006).
-        age = np.array([windows[1] - _window(file.path) for file in files])
-        keys = random.exponential(size=len(files)) / choice.fading ** np.minimum(age, 1000)
-        quota = -(-choice.rows // min(choice.strata, len(files)))
+        drawn = np.argsort(random.exponential(size=len(files)) / weight)[: choice.strata]
+        quotas = np.ceil(choice.rows * weight[drawn] / weight[drawn].sum()).astype(np.int64)
         users: pa.Array = pa.array([], pa.string())
-        for place in np.argsort(keys):
-            left = min(quota, choice.rows - len(users))
-            for batch in files[place].to_batches(batch_size=self.batch_rows):
-                if left <= 0:
-                    break
-                new = pc.invert(pc.is_in(batch.column("user"), users))
-                batch = batch.filter(new).slice(0, left)
-                left -= len(batch)
-                if len(batch):
-                    users = pa.concat_arrays([users, batch.column("user").cast(pa.string())])
-                    yield batch.take(pa.array(random.permutation(len(batch))))
+        parts = []
+        for place, quota in zip(drawn, quotas, strict=True):
+            names = files[place].to_table(columns=["user"]).column("user").cast(pa.string())
+            free = np.flatnonzero(~np.asarray(pc.is_in(names, users)))
+            chosen = random.permutation(free)[: min(quota, choice.rows - len(users))]
+            users = pa.concat_arrays([users, *names.take(pa.array(chosen)).chunks])
+            parts.append(self._chosen(files[place], np.sort(chosen)))
+        yield from _by_turns(parts, random)
+
+    def _chosen(self, file: ds.Fragment, rows: NDArray[np.int64]) -> Iterator[pa.RecordBatch]:
+        """These rows, in their order."""
+        start = 0
+        for batch in file.to_batches(batch_size=self.batch_rows, batch_readahead=1):
+            ends = np.searchsorted(rows, [start, start + len(batch)])
+            mine = rows[slice(*ends)] - start
+            start += len(batch)
+            if len(mine):
+                yield batch.take(pa.array(mine))
+
+
+def _weights(labels: list[int], windows: tuple[int, int], fading: float) -> NDArray[np.float64]:
+    """How often each file is rehearsed, by the window its increment is named by.
+
+    An increment counts for every window since the one before it, each `fading` times as often as
+    the next; its files share that.
+    """
+    known = sorted(set(labels))
+    before = dict(zip(known, [windows[0] - 1, *known[:-1]], strict=True))
+    ages = {label: windows[1] - np.arange(before[label] + 1, label + 1) for label in known}
+    told = {label: (fading ** ages[label].astype(np.float64)).sum() for label in known}
+    return np.array([told[label] / labels.count(label) for label in labels])
+
+
+def _by_turns(
+    parts: list[Iterator[pa.RecordBatch]], random: np.random.Generator
+) -> Iterator[pa.RecordBatch]:
+    """All batches of all parts, whose turn it is by chance; rows of a batch in a random order."""
+    while parts:
+        place = int(random.integers(len(parts)))
+        batch = next(parts[place], None)
+        if batch is None:
+            parts.pop(place)
+        else:
+            yield batch.take(pa.array(random.permutation(len(batch))))
 
 
 @dataclass(frozen=True)
 class CatalogReader:
     """Reads the shop as it was known when window `before` began.
 
-    Statistics cover the windows first_stats..before; `tables` holds the pinned version of
-    vocabulary, item_features, item_counts and item_returns.
+    Statistics cover the windows first_stats..before, made of the counts of `looks_back` windows:
+    as many for one window as for all, so that a lesson and its exam are told the same. `tables`
+    holds the pinned version of vocabulary, item_features, item_counts and item_returns.
     """
 
     root: str
@@ -107,6 +146,7 @@ class CatalogReader:
     first_stats: int
     item_attributes: tuple[str, ...]
     user_attributes: tuple[str, ...]
+    looks_back: int = 84
     planned: int = 0
     neighbours: int = 32
     neighbour_decay: float = 1.0
@@ -155,8 +195,7 @@ class CatalogReader:
         return out
 
     def _stats(self, items: int) -> ItemStats:
-        # Counts of 2 * 16 windows back weigh less than a thousandth; they are not read.
-        since = self.first_stats - 32
+        since = self.before - self.looks_back
         span = (pc.field("window") < self.before) & (pc.field("window") >= since)
         rows = self._table("item_counts", span)
         return item_stats(
@@ -172,7 +211,7 @@ class CatalogReader:
     def _returns(self) -> ItemReturns | None:
         if "item_returns" not in self.tables:
             return None
-        since, window = self.first_stats - RETURN_WINDOWS, pc.field("window")
+        since, window = self.before - RETURN_WINDOWS, pc.field("window")
         rows = self._table("item_returns", (window < self.before) & (window >= since))
         told = {f.name: rows.column(f.name).to_numpy() for f in fields(ItemReturns)}
         whole = {name: told[name].astype(np.int64) for name in ("window", "index")}
@@ -252,16 +291,23 @@ def dataset(path: str, version: int | None) -> ds.Dataset:
 def _files(
     path: str, version: int, windows: tuple[int, int], without: tuple[int, ...]
 ) -> list[ds.Fragment]:
-    window = pc.field("window")
-    inside = (window >= windows[0]) & (window <= windows[1])
-    if without:
-        inside = inside & ~window.isin(without)
-    files = list(dataset(path, version).get_fragments(filter=inside))
+    files = _files_of(path, version, windows, without)
     if not files:
         raise LakeError(
             f"{path} must hold rows of windows {windows[0]} to {windows[1]} at version {version}, "
             "got none; ingest these windows first"
         )
+    return files
+
+
+def _files_of(
+    path: str, version: int, windows: tuple[int, int], without: tuple[int, ...]
+) -> list[ds.Fragment]:
+    window = pc.field("window")
+    inside = (window >= windows[0]) & (window <= windows[1])
+    if without:
+        inside = inside & ~window.isin(without)
+    files = list(dataset(path, version).get_fragments(filter=inside))
     # Spark names files part-NNNNN-<random>: the number is the same in every run, the rest is not.
     return sorted(files, key=lambda file: (file.path.rsplit("/", 1)[0], _part(file.path)))
 

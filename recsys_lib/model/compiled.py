@@ -379,7 +379,7 @@ def regular(
 ) -> tuple[Floats, Floats, Floats]:
     """What `counted` found -> features before their logarithms: of past items float32 [R, 10] and,
     without logarithm, [R, 3]; of users float32 [B, 6], the third without. `little` is added to
-    sums of recent weights."""
+    sums of recent weights, and of weights so old that they are nothing a little is left."""
     rows = whole.shape[1]
     amounts, plain = np.empty((rows, 10), np.float32), np.empty((rows, 3), np.float32)
     one, tenth = np.float32(1), np.float32(0.1)
@@ -395,7 +395,8 @@ def regular(
             first, last, times, visited = whole[:4, row]
             out, oldest, latest = amounts[row], age[first], age[last]
             usual = (oldest - latest) / np.float32(max(visited - 1, 1))
-            out[0], out[1] = sums[0, row], sums[1, row] + np.float32(little)
+            out[0] = max(sums[0, row], np.float32(1e-9))
+            out[1] = sums[1, row] + np.float32(little)
             out[2], out[3] = times, times / length
             out[4], out[5], out[6] = one + latest, one + oldest, end - last
             out[7] = (latest + tenth) / (usual + tenth) if visited > 1 else one

@@ -22,6 +22,8 @@ from recsys_lib.settings import ModelSettings, TrainSettings
 from recsys_lib.train.augment import augmented
 
 Batch = dict[str, NDArray]
+Told = tuple[Histories, Targets]
+Examples = Callable[[pa.RecordBatch, np.random.Generator], Told]
 Reader = Callable[[int], Iterator[pa.RecordBatch]]
 """Given an epoch number, the rank's rows, in an order fixed by seed and epoch."""
 
@@ -55,8 +57,8 @@ class Feed:
         """Batches of exactly `size` examples without end, `share` of each rehearsed from `old`.
         The first `start` of them are passed over: read, but not made."""
         rehearsed = min(size - 1, round(size * share)) if old is not None else 0
-        fresh = self._stream(new, size - rehearsed)
-        earlier = self._stream(old, rehearsed) if old is not None and rehearsed else None
+        fresh = self._stream(new, size - rehearsed, lambda rows, _: self.examples(rows))
+        earlier = self._stream(old, rehearsed, self.exemplar) if old and rehearsed else None
         for number, part in enumerate(fresh):
             parts = [part] if earlier is None else [part, next(earlier)]
             if number < start:
@@ -69,14 +71,14 @@ class Feed:
     def _seeds(self) -> tuple[int, int]:
         return self.seed, self.common
 
-    def _stream(self, reader: Reader, size: int) -> Iterator[tuple[Histories, Targets]]:
+    def _stream(self, reader: Reader, size: int, examples: Examples) -> Iterator[Told]:
         held: list[tuple[Histories, Targets]] = []
         epoch = 0
         while True:
             random = np.random.default_rng([self.seed, epoch])
             found = 0
             for rows in reader(epoch):
-                histories, targets = self.examples(rows)
+                histories, targets = examples(rows, random)
                 found += len(histories)
                 order = random.permutation(len(histories))
                 for start in range(0, len(order), size):
@@ -93,13 +95,32 @@ class Feed:
             epoch += 1
 
     def examples(self, rows: pa.RecordBatch) -> tuple[Histories, Targets]:
-        """Requests of these rows with their targets, as the task and target types say."""
+        """Requests of these rows with their targets, as the task and target types say.
+
+        What was decided before the catalogue's statistics begin is left out: its popularity and
+        its plans would be those of a later window.
+        """
+        return self._told(rows)[:2]
+
+    def _told(self, rows: pa.RecordBatch) -> tuple[Histories, Targets, NDArray[np.int64]]:
+        """And the row that each comes from."""
         types = self.catalog.type_indices(self.targets)
-        histories, targets, _ = requests(rows, self.task, types, learned=True)
-        after = histories.now >= self.cut
-        if after.all() if self.later else not after.any():
-            return histories, targets
-        kept = np.flatnonzero(after == self.later)
+        histories, targets, row = requests(rows, self.task, types, learned=True)
+        wanted = (histories.now >= self.cut) == self.later
+        wanted &= ~(histories.now < self.catalog.stats.first)
+        if wanted.all():
+            return histories, targets, row
+        kept = np.flatnonzero(wanted)
+        return select(histories, kept), select_targets(targets, kept), row[kept]
+
+    def exemplar(
+        self, rows: pa.RecordBatch, random: np.random.Generator
+    ) -> tuple[Histories, Targets]:
+        """One of the requests of each row, drawn at random: users and windows count alike,
+        however many decisions a row holds."""
+        histories, targets, row = self._told(rows)
+        order = random.permutation(len(row))
+        kept = np.sort(order[np.unique(row[order], return_index=True)[1]])
         return select(histories, kept), select_targets(targets, kept)
 
     def _batch(

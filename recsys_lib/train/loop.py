@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import horovod.tensorflow as hvd
+import numpy as np
 import pyarrow as pa
 
+from recsys_lib.errors import RanksError
 from recsys_lib.model.bundle import Bundle
 from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.folder import folder_bytes
@@ -86,9 +88,10 @@ def learn_increment(lesson: Lesson) -> dict[str, Any]:
     start = min(steps - 1, keeper.seen // whole)
     hvd.broadcast_variables([*variables.values(), *built.variables()], root_rank=0)
 
-    share = lesson.train.rehearsal / (1 + lesson.train.rehearsal) if lesson.rehearse else 0.0
-    old = _own_or_all(_rehearsed(lesson, examples), feed) if lesson.rehearse else None
+    share = lesson.train.rehearsal / (1 + lesson.train.rehearsal)
     new = _own_or_all(_new(lesson), feed)
+    assert new is not None
+    old = _own_or_all(_rehearsed(lesson, catalog, examples), feed) if lesson.rehearse else None
     batches, first = prefetched(feed.batches(new, old, size, share, start * passes))
     master = teacher(lesson, catalog, parent)
     step_fn = step_function(network, built, catalog, lesson, first, master)
@@ -115,6 +118,7 @@ def learn_increment(lesson: Lesson) -> dict[str, Any]:
     _rest(lesson)
     arrays = watch.best if watch and watch.best else named_arrays(network)
     check_equal_on_all_ranks(arrays)
+    _check_finite(arrays)
     sparsity = pruner.sparsity(arrays) if pruner else {}
     summary = {
         "examples": examples,
@@ -157,6 +161,16 @@ def learn_increment(lesson: Lesson) -> dict[str, Any]:
     return {**summary, "bytes": folder_bytes(Path(lesson.folder))}
 
 
+def _check_finite(arrays: dict[str, np.ndarray]) -> None:
+    broken = [name for name, array in arrays.items() if not np.isfinite(array).all()]
+    if broken:
+        raise RanksError(
+            f"weights must be finite numbers, but {broken[0]} and {len(broken) - 1} others are "
+            "not: the lesson is not saved and the champion stays; lower train.learning_rate, or "
+            "look at the increment's values and times"
+        )
+
+
 def _finish(lesson: Lesson) -> None:
     if lesson.finish:
         lesson.finish(lesson.folder)
@@ -192,25 +206,28 @@ def _own(shares: Shares) -> Reader:
     return own
 
 
-def _rehearsed(lesson: Lesson, examples: int) -> Shares:
-    """As many old rows as are mixed into a pass over the new ones, within the budget."""
+def _rehearsed(lesson: Lesson, catalog: Catalog, examples: int) -> Shares:
+    """As many old rows as are mixed into a pass over the new ones, within the budget; of windows
+    that the catalogue has statistics of."""
     assert lesson.rehearse is not None
-    train = lesson.train
+    train, (first, last) = lesson.train, lesson.rehearse
     wanted = min(train.rehearsal_rows, math.ceil(examples * train.rehearsal))
     choice = Exemplars(max(1, wanted // hvd.size()), train.rehearsal_fading)
-    return partial(lesson.rows.exemplars, lesson.rehearse, choice=choice)
+    windows = max(first, min(catalog.stats.first, last)), last
+    return partial(lesson.rows.exemplars, windows, choice=choice)
 
 
-def _own_or_all(shares: Shares, feed: Feed) -> Reader:
-    """This rank's share; all rows where the share holds no example (very small increments)."""
+def _own_or_all(shares: Shares, feed: Feed) -> Reader | None:
+    """This rank's share; all rows where the share holds no example (very small increments); None
+    where no rank's does."""
 
     own = _own(shares)
 
     def every(epoch: int) -> Iterator[pa.RecordBatch]:
         return shares(rank=0, ranks=1, epoch=epoch)
 
-    has_some = any(len(feed.examples(batch)[0]) for batch in own(0))
-    return own if has_some else every
+    readers = (own, every)
+    return next((r for r in readers if any(len(feed.examples(b)[0]) for b in r(0))), None)
 
 
 def _total(value: float) -> float:

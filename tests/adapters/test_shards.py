@@ -164,6 +164,32 @@ def test_recent_windows_are_rehearsed_more_often(tmp_path: Path) -> None:
     assert found.count(6) / len(found) == pytest.approx(32 / 63, abs=0.1)
 
 
+def test_an_increment_counts_for_each_of_its_windows(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    for label in (10, 11, 12):  # the first one holds the windows 1 to 10
+        shop.land(label, [[(100 * label + n, float(label))] for n in range(40)], 0)
+    found = [
+        item // 100
+        for end in range(12, 52)  # a lesson's last old window: each draws others
+        for item in items_of(list(shop.rows().exemplars((1, end), 0, 1, 0, Exemplars(12, 1.0))))
+    ]
+    assert found.count(10) / len(found) == pytest.approx(10 / 12, abs=0.1)
+    assert found.count(11) == pytest.approx(found.count(12), abs=40)
+
+
+def test_every_lesson_rehearses_other_rows_of_a_file(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    shop.land(1, [[(n, 1.0)] for n in range(200)], 0)
+    choice, rows = Exemplars(20, 1.0), shop.rows(batch_rows=16)
+    draws = [set(items_of(list(rows.exemplars((1, e), 0, 1, 0, choice)))) for e in range(1, 9)]
+    assert all(len(drawn) == 20 for drawn in draws)
+    assert len(set.union(*draws)) > 80
+
+
+def test_old_windows_that_are_not_there_are_not_rehearsed(tmp_path: Path) -> None:
+    assert not list(many_windows(tmp_path).rows().exemplars((50, 60), 0, 1, 0, Exemplars(9, 1.0)))
+
+
 def test_ranks_rehearse_different_rows_and_every_epoch_other_ones(tmp_path: Path) -> None:
     rows = many_windows(tmp_path).rows(batch_rows=5)
     choice = Exemplars(6, 1.0)

@@ -153,6 +153,12 @@ def test_an_event_after_the_decision_has_age_zero() -> None:
     assert x.copy_features[0, 0, COPY_FEATURES.index("log_weeks_since_last")] == 0.0
 
 
+def test_an_event_of_long_ago_has_features_that_are_numbers() -> None:
+    x = inputs(histories_of([(1, -1e6), (2, -2000.0), (3, 8.0)]), 4, 4, DECAY)
+    assert all(np.isfinite(value).all() for value in x.as_dict().values())
+    assert x.copy_items[0, 0] == 3
+
+
 @pytest.mark.parametrize("rows", [[[]], [[], [(0, 3.0)]], [[(0, NAN), (0, NAN)]]])
 def test_histories_without_any_known_item_have_nothing_to_copy(rows: list[list[Event]]) -> None:
     x = inputs(histories_of(*rows), 4, 4, DECAY)

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.inputs import inputs
 from recsys_lib.settings import ModelSettings, TrainSettings
 from recsys_lib.train.feed import Batch, Feed, Reader
@@ -18,8 +19,12 @@ from tests.model.tiny import Event, catalog_of, histories_of, sequences_of
 MODEL = ModelSettings(recent_events=8, copy_items=4, decay=0.9)
 
 
+def known_since(first: int, shop: Catalog) -> Catalog:
+    return replace(shop, stats=replace(shop.stats, first=first))
+
+
 def feed_of(items: int = 9, seed: int = 1, **train: Any) -> Feed:
-    shop = catalog_of(items, buyers={item: float(item) for item in range(1, items + 1)})
+    shop = known_since(0, catalog_of(items, {item: float(item) for item in range(1, items + 1)}))
     return Feed(shop, "next_item", ("buy",), MODEL, TrainSettings(**train), seed)
 
 
@@ -69,6 +74,24 @@ def test_targets_count_what_the_settings_say_of_their_type() -> None:
     for told, wanted in (({}, 1.0), ({"buy": 0.25}, 0.25), ({"view": 0.25}, 1.0)):
         batch = next(feed_of(type_weights=told).batches(NEW, None, 3, 0.0))
         assert batch["target_weight"].tolist() == [[wanted]] * 3
+
+
+def test_one_decision_of_each_old_row_is_rehearsed_whatever_its_length() -> None:
+    feed = feed_of()
+    long, short = [(item, float(item)) for item in range(1, 9)], [(1, 1.0), (9, 2.0)]
+    rows = sequences_of(long, [(3, 1.0)], short).to_batches()[0]
+    drawn = [feed.exemplar(rows, np.random.default_rng(n))[1].items.tolist() for n in range(40)]
+    assert all(len(items) == 2 and items[1] == 9 for items in drawn)
+    assert {items[0] for items in drawn} == set(range(2, 9))
+
+
+def test_what_was_decided_before_the_statistics_begin_is_not_learned() -> None:
+    feed = feed_of()
+    rows = sequences_of([(1, 1.0), (2, 2.0), (3, 3.0), (4, 4.0)]).to_batches()[0]
+    late = replace(feed, catalog=known_since(2, feed.catalog))
+    histories, wanted = late.examples(rows)
+    assert wanted.items.tolist() == [3, 4]
+    assert (histories.now >= 2).all()
 
 
 def test_rehearsal_always_leaves_room_for_something_new() -> None:
@@ -172,7 +195,7 @@ def test_what_the_targets_are_worth_is_the_log_of_their_sum() -> None:
 
 
 def test_only_target_types_are_learned() -> None:
-    shop = catalog_of(9, types=("", "view", "buy"))
+    shop = known_since(0, catalog_of(9, types=("", "view", "buy")))
     rows = sequences_of([(1, 1.0), (2, 2.0), (3, 3.0)], types=[[1, 2, 1]])
     histories, found = replace(feed_of(), catalog=shop).examples(rows.to_batches()[0])
     assert len(histories) == 1

@@ -152,7 +152,7 @@ def test_sampled_negatives_cost_about_what_all_items_cost() -> None:
 
 
 def test_each_example_reads_the_statistics_of_its_own_window() -> None:
-    values = np.zeros((2, 7, 3), dtype=np.float32)
+    values = np.zeros((2, *SHOP.stats.values.shape[1:]), dtype=np.float32)
     values[0, 3, 0] = values[1, 4, 0] = 3.0
     asked = replace(histories_of([], []), now=np.array([10.0, 11.0], dtype=np.float32))
     network = Network(spec_of(bundle_of(SHOP).spec), seed=0)
