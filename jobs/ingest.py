@@ -21,6 +21,7 @@ from recsys_lib.features.recipe import prepare_window
 from recsys_lib.increment.plan import Plan, plan
 from recsys_lib.ingest.bronze import SCHEMA
 from recsys_lib.ingest.recipe import stage
+from recsys_lib.mapping import FROM_SOURCE
 
 
 def staged(context: Context, events: str, increments: int | None) -> Plan:
@@ -32,8 +33,8 @@ def staged(context: Context, events: str, increments: int | None) -> Plan:
     if context.replay.manifest() is None:
         mapping = context.mapping
         for table in (mapping.items, mapping.users, mapping.plans):
-            if table is not None and table.path is not None:
-                fingerprint(table.path)  # a table that is not there is told before a row lands
+            if table is not None and table.path not in (None, FROM_SOURCE):
+                fingerprint(str(table.path))  # a table that is not there is told before a row lands
     manifest = stage(context.replay, read, events, context.mapping, context.settings.clean)
     return plan(manifest.windows, context.mapping.windows.history, increments)
 

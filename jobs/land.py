@@ -37,10 +37,9 @@ from recsys_lib.clean.report import as_table
 from recsys_lib.errors import SettingsError
 from recsys_lib.ingest.entities import entity_rows
 from recsys_lib.ingest.landing import Landing
-from recsys_lib.mapping import TableMapping
+from recsys_lib.mapping import FROM_SOURCE, TableMapping
 
 SOURCES = ("kafka", "files", "http", "jdbc")
-FROM_SOURCE = "jdbc"  # path of a mapping's table whose rows come from the database
 
 
 def feeds_of(context: Context, source: str) -> list[tuple[Feed, Land]]:
@@ -90,7 +89,8 @@ def _changes(context: Context, name: str, meaning: TableMapping) -> Land:
     lake, updated = context.lake, context.settings.jdbc.updated
 
     def land(raw: DataFrame, app: str, number: int) -> int:
-        rows = entity_rows(raw, [meaning.id, *meaning.attributes.values(), updated])
+        told = [meaning.id, *meaning.columns.values(), meaning.updated or updated]
+        rows = entity_rows(raw, told)
         merge_changes(lake, name, rows, meaning, updated, app=app, version=number)
         return 0
 
@@ -115,9 +115,6 @@ def land(context: Context, feeds: list[tuple[Feed, Land]]) -> Counter[str]:
         counts.update(silver=cleaned["silver"], quarantine=cleaned["quarantine"])
         counts.update({f"quarantine.{rule}": rows for rule, rows in cleaned["by_rule"].items()})
     log.info("merging the catalogue")
-    tables = {"items": mapping.items, "users": mapping.users}
-    merged = [name for name, table in tables.items() if table and table.path == FROM_SOURCE]
-    mapping = mapping.model_copy(update=dict.fromkeys(merged))
     merge_catalog(lake, None, mapping, lambda path: read_log(context.spark, path), fingerprint)
     log.info("landed: %s", dict(counts))
     return counts

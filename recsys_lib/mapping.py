@@ -10,6 +10,7 @@ from recsys_lib.settings import Section, read_yaml, validate
 from recsys_lib.types import Place
 
 RETURN = "return"  # the rule by which rows of `returns` are kept aside
+FROM_SOURCE = "jdbc"  # path of a table whose rows a live source sends
 
 Unit = Literal["s", "ms", "us", "ns"]
 Length = Literal["hour", "day", "week", "month"]
@@ -59,7 +60,9 @@ class TableMapping(Section):
     `updated` is when the shop wrote the row; without it a change counts from when it is read.
     """
 
-    path: str | None = Field(None, description="CSV, JSON lines or Parquet")
+    path: str | None = Field(
+        None, description="CSV, JSON lines or Parquet; jdbc: the rows land from a database"
+    )
     id: str = Field(..., description="column or SQL: the id the events use")
     attributes: dict[str, str] = Field(..., min_length=1, description="name: column or SQL")
     updated: str | None = Field(None, description="column or SQL: source time of the row")

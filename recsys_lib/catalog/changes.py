@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
-from recsys_lib.expressions import column, identifier
+from recsys_lib.catalog.attributes import from_table
+from recsys_lib.catalog.recipe import merge_statements, unheard
 from recsys_lib.mapping import TableMapping
 from recsys_lib.tables import Lake
 
@@ -20,12 +20,8 @@ def merge_changes(
     app: str,
     version: int,
 ) -> bool:
-    """Merge `rows` into the table `name`, once; the latest by the column `updated` counts."""
-    attributes = [identifier(text, rows).alias(n) for n, text in table.attributes.items()]
-    listed = rows.select(
-        identifier(table.id, rows).alias("id"),
-        F.struct(column(updated, rows).cast("timestamp").alias("updated"), *attributes).alias("it"),
-    )
-    latest = listed.where("id IS NOT NULL").groupBy("id").agg(F.max("it").alias("it"))
-    changes = latest.select("id", *(f"it.{n}" for n in table.attributes), "it.updated")
-    return lake.merge_once(name, changes, on=["id"], app=app, version=version, newer="updated")
+    """Merge `rows` into the table `name` and its history, once; the latest by `updated` counts."""
+    dated = table.model_copy(update={"updated": table.updated or updated})
+    said = from_table(rows, dated, f"{name} ({table.path})")
+    new = unheard(lake, f"{name}_history", said)
+    return merge_statements(lake, name, new, app=app, version=version)

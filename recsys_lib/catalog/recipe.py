@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 
 from recsys_lib.catalog.attributes import content, from_events, from_table, ranked
 from recsys_lib.catalog.history import columns_of, current
-from recsys_lib.mapping import Mapping, TableMapping
+from recsys_lib.mapping import FROM_SOURCE, Mapping, TableMapping
 from recsys_lib.tables import Lake
 
 # What changed in a version can be read from these tables themselves.
@@ -27,12 +27,13 @@ def merge_catalog(
     """Merge what is new into `items` and `users`; says which of them was written now.
 
     A table of the shop is read again only when its file changed (`fingerprint`). Without one
-    the attributes come from the silver events that were not looked at yet.
+    the attributes come from the silver events that were not looked at yet. What a source sends
+    (path jdbc) is merged where it lands.
     """
     written: dict[str, bool] = {}
     tables: dict[str, TableMapping | None] = {"items": mapping.items, "users": mapping.users}
     for name, table in tables.items():
-        if table is None:
+        if table is None or table.path == FROM_SOURCE:
             written = {**written, name: False}
         elif table.path is not None:
             written = {**written, name: _from_path(lake, name, table, read, fingerprint)}
@@ -73,7 +74,7 @@ def _from_path(
     if lake.done(name, app, 0):
         return False
     said = from_table(read(path), table, f"{name} ({path})")
-    new = _unheard(lake, f"{name}_history", said) if table.updated else _other(lake, name, said)
+    new = unheard(lake, f"{name}_history", said) if table.updated else _other(lake, name, said)
     return merge_statements(lake, name, new, app=app, version=0)
 
 
@@ -88,7 +89,7 @@ def _from_silver(lake: Lake, name: str, table: TableMapping, window: int | None)
     return wrote
 
 
-def _unheard(lake: Lake, history: str, said: DataFrame) -> DataFrame:
+def unheard(lake: Lake, history: str, said: DataFrame) -> DataFrame:
     """Statements that are not recorded yet: a table that grew is read as a whole."""
     if not lake.exists(history):
         return said

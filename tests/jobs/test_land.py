@@ -1,0 +1,76 @@
+"""What lands from live sources, without the sources."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from jobs.context import Context
+from jobs.land import _changes, land
+from jobs.prepare import settle
+from recsys_lib.adapters.lake import Lake
+from recsys_lib.mapping import Mapping
+from recsys_lib.settings import load_settings
+from recsys_lib.types import RAW_RECORD
+
+TOLD: dict[str, Any] = {
+    "name": "shop",
+    "user": "who",
+    "item": "what",
+    "time": {"timestamp": "at"},
+    "windows": {"history": 1, "days": 7},
+}
+FROM_DATABASE = {
+    "path": "jdbc",
+    "id": "sku",
+    "attributes": {"shelf": "shelf"},
+    "price": "list_price",
+    "stock": "left",
+    "available": "shown",
+    "promotion": "offer",
+}
+
+
+def live(lake: Lake, folder: Path, *sets: str, **changes: Any) -> Context:
+    mapping = Mapping.model_validate({**TOLD, **changes})
+    nothing: Any = None  # no landing folder is looked at
+    return Context(load_settings(overrides=[*sets]), mapping, folder, lake.spark, lake, nothing)
+
+
+def raw(lake: Lake, *records: dict[str, Any]) -> Any:
+    rows = [(json.dumps(r), "topic", 0, n, True, None, None) for n, r in enumerate(records)]
+    return lake.spark.createDataFrame(rows, RAW_RECORD)
+
+
+def product(shelf: str, price: float | None, at: int, **more: Any) -> dict[str, Any]:
+    facts = {"sku": "a", "shelf": shelf, "list_price": price, "updated_at": f"2024-01-0{at}"}
+    return {**facts, "left": 3, "shown": 1, "offer": None, **more}
+
+
+def test_all_that_a_database_says_of_an_item_is_kept_with_what_it_said_before(
+    lake: Lake, tmp_path: Path
+) -> None:
+    context = live(lake, tmp_path, items=FROM_DATABASE)
+    assert context.mapping.items is not None
+    merge = _changes(context, "items", context.mapping.items)
+    merge(raw(lake, product("top", 1.5, 1)), "land:x", 0)
+    merge(raw(lake, product("low", 2.5, 2, shown=0, offer="sale")), "land:x", 1)
+    # Looked at again: a range that is planned once more says nothing new.
+    merge(raw(lake, product("low", 2.5, 2, shown=0, offer="sale")), "land:x", 2)
+    [row] = lake.small("items")
+    found = {name: row[name] for name in ("shelf", "price", "stock", "available", "promotion")}
+    assert found == {
+        "shelf": "low",
+        "price": 2.5,
+        "stock": 3.0,
+        "available": False,
+        "promotion": "sale",
+    }
+    assert sorted(row["price"] for row in lake.small("items_history")) == [1.5, 2.5]
+
+
+def test_tables_of_a_database_are_no_files_to_look_for(lake: Lake, tmp_path: Path) -> None:
+    context = live(lake, tmp_path, items=FROM_DATABASE, users={**FROM_DATABASE, "id": "who"})
+    assert settle(context) == {}
+    assert land(context, [])["landed"] == 0
