@@ -19,8 +19,9 @@ from recsys_lib.clean.recipe import clean_increment
 from recsys_lib.clean.report import as_table, by_rule
 from recsys_lib.features.recipe import prepare_window
 from recsys_lib.increment.plan import Plan, plan
+from recsys_lib.ingest.axis import keep_axis
 from recsys_lib.ingest.bronze import SCHEMA
-from recsys_lib.ingest.recipe import stage
+from recsys_lib.ingest.recipe import axis_of, stage
 from recsys_lib.mapping import FROM_SOURCE
 
 
@@ -36,6 +37,7 @@ def staged(context: Context, events: str, increments: int | None) -> Plan:
             if table is not None and table.path not in (None, FROM_SOURCE):
                 fingerprint(str(table.path))  # a table that is not there is told before a row lands
     manifest = stage(context.replay, read, events, context.mapping, context.settings.clean)
+    keep_axis(context.lake, axis_of(manifest))  # what lands live after the log goes on with it
     return plan(manifest.windows, context.mapping.windows.history, increments)
 
 

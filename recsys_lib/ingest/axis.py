@@ -13,8 +13,10 @@ from pyspark.sql import types as T
 from recsys_lib.errors import SettingsError
 from recsys_lib.expressions import column
 from recsys_lib.mapping import Mapping
+from recsys_lib.tables import Lake
 
 DAY = 86_400.0
+TABLE = "axis"
 # `at` becomes float32 downstream; nearer to 1 it would round up into the next window.
 LAST_FRACTION = 0.99
 UNITS = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}
@@ -36,6 +38,21 @@ class Axis:
         found = json.loads(text)
         start = _utc(datetime.fromisoformat(found["start"])) if found["start"] else None
         return Axis(start, found["days"])
+
+
+def kept_axis(lake: Lake) -> Axis | None:
+    """The axis that was fixed when the first records came; None where none was."""
+    for row in lake.small(TABLE):
+        return Axis.from_json(row["axis"])
+    return None
+
+
+def keep_axis(lake: Lake, axis: Axis) -> None:
+    """Fix the axis for whatever comes after; the first one that is kept counts."""
+    if axis.start is None or lake.done(TABLE, TABLE, 0):
+        return
+    rows = lake.spark.createDataFrame([(axis.to_json(),)], "axis string")
+    lake.append_once(TABLE, rows.coalesce(1), app=TABLE, version=0)
 
 
 def event_time(rows: DataFrame, mapping: Mapping) -> Column:

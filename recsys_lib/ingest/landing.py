@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 
 from recsys_lib.errors import SettingsError
 from recsys_lib.ingest import fields
-from recsys_lib.ingest.axis import Axis, find_axis
+from recsys_lib.ingest.axis import Axis, find_axis, keep_axis, kept_axis
 from recsys_lib.ingest.bronze import check_mapping, meaning, texts_of
 from recsys_lib.ingest.reader import FieldReader
 from recsys_lib.ingest.records import (
@@ -131,12 +131,10 @@ class Landing:
         mapping = self.mapping
         if mapping.windows.start is not None or mapping.time.period is not None:
             return find_axis(rows, mapping, self.earliest)
-        for row in self.lake.small("axis"):
-            return Axis.from_json(row["axis"])
-        axis = find_axis(rows, mapping, self.earliest)
-        if axis.start is not None:
-            kept = self.lake.spark.createDataFrame([(axis.to_json(),)], "axis string")
-            self.lake.append_once("axis", kept.coalesce(1), app="axis", version=0)
+        axis = kept_axis(self.lake)
+        if axis is None:
+            axis = find_axis(rows, mapping, self.earliest)
+            keep_axis(self.lake, axis)
         return axis
 
     def _named(self) -> Tree:

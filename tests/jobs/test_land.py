@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from jobs.context import Context
-from jobs.land import _changes, land
+from jobs.ingest import staged
+from jobs.land import _changes, _events, land
 from jobs.prepare import settle
 from recsys_lib.adapters.lake import Lake
+from recsys_lib.adapters.sources.replay import ReplayFolder
 from recsys_lib.mapping import Mapping
 from recsys_lib.settings import load_settings
 from recsys_lib.types import RAW_RECORD
@@ -74,3 +77,17 @@ def test_tables_of_a_database_are_no_files_to_look_for(lake: Lake, tmp_path: Pat
     context = live(lake, tmp_path, items=FROM_DATABASE, users={**FROM_DATABASE, "id": "who"})
     assert settle(context) == {}
     assert land(context, [])["landed"] == 0
+
+
+def test_what_lands_live_after_a_log_counts_windows_as_the_log_does(
+    lake: Lake, tmp_path: Path
+) -> None:
+    (tmp_path / "log.csv").write_text("who,what,at\nu,i,2024-01-01\nv,i,2024-01-09\n")
+    context = live(lake, tmp_path)
+    context = replace(context, replay=ReplayFolder(lake.spark, str(tmp_path / "landing")))
+    staged(context, str(tmp_path / "log.csv"), None)
+    staged(context, str(tmp_path / "log.csv"), None)
+    sink = _events(context, "kafka")
+    sink(raw(lake, {"who": "u", "what": "i", "at": "2024-01-23 10:00:00"}), "land:x", 0)
+    assert [row["window"] for row in lake.small("bronze")] == [3]
+    assert len(lake.small("axis")) == 1
