@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from py4j.protocol import Py4JJavaError
@@ -11,7 +13,8 @@ from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from recsys_lib.errors import AlluviumError, SourceError
+from recsys_lib.adapters.folders import read_text, write_text
+from recsys_lib.errors import AlluviumError, SettingsError, SourceError
 
 Land = Callable[[DataFrame, str, int], int]
 
@@ -64,6 +67,7 @@ class Feed:
     records  what lies behind a micro-batch of the stream, as raw records (types.RAW_RECORD)
     careful  the same, after a failure: damaged parts are looked for, and left out with a word
     explain  what a failure of Spark means to the user; None where it means nothing known
+    settings what tells it from another source of the same name: setting -> value, no secrets
     """
 
     source: str
@@ -72,14 +76,18 @@ class Feed:
     records: Callable[[DataFrame], DataFrame]
     careful: Callable[[DataFrame], DataFrame] | None = None
     explain: Callable[[str], str | None] = lambda _: None
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 def run_feed(feed: Feed, checkpoints: str, land: Land) -> int:
     """Land everything that is there now; rows landed by this call.
 
     The checkpoint knows which micro-batch holds what, the table's log which of them are in it: a
-    kill between the two writes no row twice. Raises SourceError, and whatever `land` raises.
+    kill between the two writes no row twice. Raises SourceError, SettingsError where the checkpoint
+    is another source's, and whatever `land` raises.
     """
+    checkpoint = f"{checkpoints}/{feed.source}-{feed.name}"
+    _claim(feed, f"{checkpoint}.source.json")
     landed: list[int] = []
     raised: list[AlluviumError] = []
 
@@ -102,7 +110,7 @@ def run_feed(feed: Feed, checkpoints: str, land: Land) -> int:
         query = (
             feed.stream()
             .writeStream.trigger(availableNow=True)
-            .option("checkpointLocation", f"{checkpoints}/{feed.source}-{feed.name}")
+            .option("checkpointLocation", checkpoint)
             .foreachBatch(write)
             .start()
         )
@@ -115,3 +123,28 @@ def run_feed(feed: Feed, checkpoints: str, land: Land) -> int:
             raise
         raise SourceError(told) from error
     return sum(landed)
+
+
+def secret(text: str) -> str:
+    """A value that may be a key: enough to tell it from another one, and no more."""
+    return f"digest {hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def _claim(feed: Feed, file: str) -> None:
+    """Note whose checkpoint it is, the first time. One that another source left would make this
+    one's records pass for read. Raises SettingsError."""
+    kept, mine = read_text(file), dict(feed.settings)
+    if kept is None:
+        write_text(file, json.dumps(mine, indent=1, sort_keys=True))
+        return
+    theirs: dict[str, str] = json.loads(kept)
+    wrong = [
+        f"{name} must be {theirs.get(name, 'not set')}, as when this lake began to land "
+        f"{feed.name}, got {mine.get(name, 'nothing')}"
+        for name in sorted({*theirs, *mine})
+        if theirs.get(name) != mine.get(name)
+    ]
+    if wrong:
+        last = f"{wrong[-1]}; give another source another --out; if it is the same one, "
+        told = f"{last}only at another address, delete {file} and start this again"
+        raise SettingsError(f"--source {feed.source}", [*wrong[:-1], told])

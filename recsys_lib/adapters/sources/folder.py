@@ -61,7 +61,7 @@ def files_feed(spark: SparkSession, settings: FilesSettings) -> Feed:
         return read_good_files(spark, _paths(batch))
 
     name = re.sub(r"\W+", "-", folder).strip("-")[-120:]
-    return Feed("files", name, stream, records, careful)
+    return Feed("files", name, stream, records, careful, settings={"files.path": folder})
 
 
 def read_files(spark: SparkSession, paths: Iterable[str]) -> DataFrame:

@@ -29,7 +29,7 @@ from pyspark.sql.streaming.datasource import (
     SupportsTriggerAvailableNow,
 )
 
-from recsys_lib.adapters.sources.feed import Feed, record
+from recsys_lib.adapters.sources.feed import Feed, record, secret
 from recsys_lib.errors import SettingsError, SourceError
 from recsys_lib.settings import HttpSettings
 
@@ -183,7 +183,16 @@ def http_feed(spark: SparkSession, settings: HttpSettings) -> Feed:
 
     host = urllib.parse.urlsplit(str(settings.url))
     name = "".join(c if c.isalnum() else "-" for c in f"{host.netloc}{host.path}").strip("-")
-    return Feed("http", name, stream, _records, explain=explain)
+    return Feed("http", name, stream, _records, explain=explain, settings=_told(settings))
+
+
+def _told(settings: HttpSettings) -> dict[str, str]:
+    """What is asked of whom. Some APIs want their key among the parameters."""
+    url = urllib.parse.urlsplit(str(settings.url))
+    asked = {**dict(urllib.parse.parse_qsl(url.query)), **settings.parameters}
+    place = f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}"
+    parameters = {f"http.parameters.{n}": secret(value) for n, value in asked.items()}
+    return {"http.url": place, **parameters}
 
 
 def _checked(settings: HttpSettings) -> str | None:

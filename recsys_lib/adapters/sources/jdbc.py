@@ -177,4 +177,10 @@ def jdbc_feed(spark: SparkSession, settings: JdbcSettings, name: str, folder: st
         rows = table.rows(after, Place(**row["last"].asDict()))
         return rows.select(*record(F.to_json(F.struct("*")), F.lit(name)))
 
-    return Feed("jdbc", safe, stream, records)
+    return Feed("jdbc", safe, stream, records, settings=_told(settings, name))
+
+
+def _told(settings: JdbcSettings, name: str) -> dict[str, str]:
+    """Server, database and table; options of the connection, a password perhaps, do not matter."""
+    place = re.sub(r"^jdbc:\w+://", "", str(settings.url)).partition("?")[0]
+    return {"jdbc.url": place, "the table": name}

@@ -47,7 +47,9 @@ def kafka_feed(spark: SparkSession, settings: KafkaSettings) -> Feed:
             return f"no answer from {servers}; look at kafka.servers, then start this again"
         return None
 
-    return Feed("kafka", topic, stream, _records, explain=explain)
+    brokers = ",".join(sorted(server.strip() for server in servers.split(",")))
+    told = {"kafka.servers": brokers, "kafka.topic": topic}
+    return Feed("kafka", topic, stream, _records, explain=explain, settings=told)
 
 
 def _records(batch: DataFrame) -> DataFrame:
