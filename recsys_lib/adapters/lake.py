@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from delta.exceptions import DeltaConcurrentModificationException
 from delta.tables import DeltaTable as SparkTable
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
@@ -22,13 +21,14 @@ from recsys_lib.adapters.folders import absolute
 from recsys_lib.adapters.increments import IncrementRows
 from recsys_lib.adapters.ledger import Ledger
 from recsys_lib.adapters.pins import Pins
-from recsys_lib.adapters.upkeep import MIB, compact, small_files, vacuum
+from recsys_lib.adapters.upkeep import CONFLICTS, MIB, compact, small_files, vacuum
 from recsys_lib.errors import LakeError
 from recsys_lib.settings import LakeSettings
 from recsys_lib.types import Increment
 
 # What is ever asked for by range; Delta keeps the smallest and largest of these for each file.
 STATISTICS = ("window", "landed", "batch", "time", "arrived")
+LEDGER = "ledger"
 
 
 class Lake:
@@ -38,7 +38,7 @@ class Lake:
         self.spark = spark
         self.root = absolute(root)
         self.settings = settings or LakeSettings()
-        self.ledger = Ledger(f"{self.root}/ledger")
+        self.ledger = Ledger(self.path(LEDGER))
         self.pins = Pins(self.root)
         self._rows = IncrementRows(spark, self.root, self.pins)
         self._written: set[str] = set()
@@ -221,11 +221,13 @@ class Lake:
     ) -> None:
         """Last step of a reader: a crash before it repeats the increment, never skips it.
 
-        Then tables that this lake has written to, or read here, are compacted if they need it.
+        Then tables that this lake has written to, or read here, are compacted if they need it; the
+        ledger too, each row of which is a file. By Spark: delta-rs lets two compactions at once
+        both pass, and every row is there twice.
         """
         self.ledger.write(increment, reader, "read", window=window, counts=counts)
         self.pins.remove(_reader(reader), table=increment.table)
-        for table in sorted({*self._written, increment.table}):
+        for table in sorted({*self._written, increment.table, LEDGER}):
             self._written.discard(table)
             if self.small_files(table) > self.settings.max_small_files:
                 self.compact(table)
@@ -295,7 +297,7 @@ def _no_other_writer(table: str) -> Iterator[None]:
     """Delta lets one of two writes through; the other one left nothing. Raises LakeError."""
     try:
         yield
-    except DeltaConcurrentModificationException as error:
+    except CONFLICTS as error:
         raise LakeError(
             f"another process changed {table} in this moment; nothing of this write is in it: let "
             "one of them work, then start this again"

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection
 
-from delta.exceptions import DeltaConcurrentModificationException
+from delta.exceptions import (
+    ConcurrentAppendException,
+    ConcurrentDeleteDeleteException,
+    ConcurrentDeleteReadException,
+    ConcurrentTransactionException,
+    ConcurrentWriteException,
+    DeltaConcurrentModificationException,
+    MetadataChangedException,
+    ProtocolChangedException,
+)
 from delta.tables import DeltaTable as SparkTable
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
@@ -14,6 +23,17 @@ from recsys_lib.adapters.commits import DataFile
 from recsys_lib.adapters.folders import file_system
 
 MIB = 1 << 20
+# Another writer was faster. In Python the first is no base of the others.
+CONFLICTS = (
+    DeltaConcurrentModificationException,
+    ConcurrentAppendException,
+    ConcurrentDeleteDeleteException,
+    ConcurrentDeleteReadException,
+    ConcurrentTransactionException,
+    ConcurrentWriteException,
+    MetadataChangedException,
+    ProtocolChangedException,
+)
 
 
 def small_files(files: Collection[DataFile], file_bytes: int) -> int:
@@ -34,7 +54,7 @@ def compact(spark: SparkSession, path: str, file_bytes: int) -> bool:
         spark.conf.set(f"spark.databricks.delta.{name}", str(file_bytes))
     try:
         SparkTable.forPath(spark, path).optimize().executeCompaction()
-    except DeltaConcurrentModificationException:
+    except CONFLICTS:
         return False
     finally:
         for name in limits:
