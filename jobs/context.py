@@ -24,6 +24,8 @@ from recsys_lib.adapters.sources.replay import ReplayFolder
 from recsys_lib.adapters.spark import spark_session
 from recsys_lib.adapters.tracking import Tracking
 from recsys_lib.errors import AlluviumError, SettingsError
+from recsys_lib.ingest.axis import Axis, find_axis, kept_axis
+from recsys_lib.ingest.recipe import axis_of
 from recsys_lib.mapping import Mapping, load_mapping
 from recsys_lib.settings import Settings, load_settings
 from recsys_lib.types import Place
@@ -47,6 +49,17 @@ class Context:
     def tracking(self) -> Tracking:
         """Opened by the first who asks: jobs that only move rows do not wait for MLflow."""
         return Tracking(self.settings.tracking, self.out, self.settings.run.name)
+
+    def axis(self, corrected: Mapping | None = None) -> Axis | None:
+        """Where windows begin: as the log was staged, as the first live records had it, or as the
+        mapping (or a corrected one) says; None where nothing has fixed it yet."""
+        manifest = self.replay.manifest()
+        if manifest is not None:
+            return axis_of(manifest)
+        kept, mapping = kept_axis(self.lake), corrected or self.mapping
+        if kept is not None or (mapping.time.period is None and mapping.windows.start is None):
+            return kept
+        return find_axis(self.spark.range(0), mapping, self.settings.clean.earliest)
 
     def alone(self, job: str, *, for_ever: bool = False) -> AbstractContextManager[None]:
         """No other job of this machine changes the lake meanwhile. Raises LakeError where one does

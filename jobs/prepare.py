@@ -15,6 +15,7 @@ from pyspark.sql import functions as F
 
 from jobs.context import Context, log, opened, parser, run
 from recsys_lib.adapters.sources.files import fingerprint, read_log
+from recsys_lib.catalog.plans import merge_plans
 from recsys_lib.catalog.recipe import merge_catalog
 from recsys_lib.clean.late import closable_window
 from recsys_lib.clean.recipe import clean_increment
@@ -30,6 +31,7 @@ def settle(context: Context) -> dict[int, Any]:
     log.info("cleaned %s", cleaned)
     due = _due(context)
     merge_catalog(lake, None, mapping, lambda path: read_log(context.spark, path), fingerprint)
+    merge_plans(lake, mapping.plans, lambda path: read_log(context.spark, path), fingerprint)
     return {window: prepare_window(lake, window, mapping, settings.features) for window in due}
 
 

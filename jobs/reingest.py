@@ -17,9 +17,8 @@ from recsys_lib.adapters.sources.payloads import read_payloads
 from recsys_lib.clean.reingest import Selection, reingest
 from recsys_lib.clean.report import as_table, by_rule
 from recsys_lib.errors import SettingsError
-from recsys_lib.ingest.axis import Axis, find_axis
+from recsys_lib.ingest.axis import Axis
 from recsys_lib.ingest.bronze import check_mapping, parse
-from recsys_lib.ingest.recipe import axis_of
 from recsys_lib.mapping import Mapping, load_mapping
 
 
@@ -36,15 +35,11 @@ def bring_back(context: Context, chosen: Selection, mapping: Mapping) -> dict[st
 
 
 def _axis(context: Context, mapping: Mapping) -> Axis:
-    manifest = context.replay.manifest()
-    if manifest is not None:
-        return axis_of(manifest)
-    for row in context.lake.small("axis"):  # fixed when the first live records came
-        return Axis.from_json(row["axis"])
-    if mapping.time.period is None and mapping.windows.start is None:
+    axis = context.axis(mapping)
+    if axis is None:
         fault = "windows.start must be given, as nothing has landed in this run; add it"
         raise SettingsError(mapping.name, [fault])
-    return find_axis(context.spark.range(0), mapping, context.settings.clean.earliest)
+    return axis
 
 
 def _fixed(context: Context, path: str | None) -> Mapping:

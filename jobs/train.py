@@ -235,8 +235,8 @@ def _check_targets(context: Context) -> None:
 
 
 def _axis(context: Context) -> str:
-    manifest = context.replay.manifest()
-    return manifest.axis if manifest else "{}"
+    axis = context.axis()
+    return axis.to_json() if axis else "{}"
 
 
 def _register(

@@ -7,10 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from jobs.context import Context
 from jobs.ingest import staged
 from jobs.land import _changes, _events, land
 from jobs.prepare import settle
+from jobs.train import _axis
 from recsys_lib.adapters.lake import Lake
 from recsys_lib.adapters.sources.replay import ReplayFolder
 from recsys_lib.mapping import Mapping
@@ -91,3 +94,27 @@ def test_what_lands_live_after_a_log_counts_windows_as_the_log_does(
     sink(raw(lake, {"who": "u", "what": "i", "at": "2024-01-23 10:00:00"}), "land:x", 0)
     assert [row["window"] for row in lake.small("bronze")] == [3]
     assert len(lake.small("axis")) == 1
+
+
+@pytest.mark.parametrize(
+    ("windows", "start"),
+    [({}, "2024-01-09"), ({"start": "2024-01-01"}, "2024-01-01")],
+)
+def test_a_model_of_live_events_knows_where_their_windows_begin(
+    lake: Lake, tmp_path: Path, windows: dict[str, str], start: str
+) -> None:
+    context = live(lake, tmp_path, windows={"history": 1, "days": 7, **windows})
+    context = replace(context, replay=ReplayFolder(lake.spark, str(tmp_path / "landing")))
+    _events(context, "kafka")(
+        raw(lake, {"who": "u", "what": "i", "at": "2024-01-09 07:00"}), "x", 0
+    )
+    found = json.loads(_axis(context))
+    assert found == {"start": f"{start}T00:00:00+00:00", "days": 7.0}
+
+
+def test_plans_of_a_live_shop_are_read_when_their_file_is_new(lake: Lake, tmp_path: Path) -> None:
+    (tmp_path / "plans.csv").write_text("sku,week\ni,3\n")
+    told = {"path": str(tmp_path / "plans.csv"), "item": "sku", "window": "week"}
+    context = live(lake, tmp_path, plans={**told, "features": {"shown": "1"}})
+    settle(context)
+    assert [(row["window"], row["item"]) for row in lake.small("plans")] == [(3, "i")]
