@@ -24,14 +24,18 @@ def closable_window(lake: Lake, settings: CleanSettings, days: float) -> int | N
     """The last window that may be closed now; None if none may that is not closed already.
 
     Every source of silver must have passed its end by the source's watermark. A source that was
-    silent in all open windows is not waited for. `days` is the length of a window.
+    silent in all open windows is not waited for. Nobody has passed a time that is yet to come: one
+    event of a clock that is fast closes nothing. `days` is the length of a window.
     """
     if not lake.exists("silver"):
         return None
     closed = closed_window(lake)
     rows = lake.read("silver")
     rows = rows if closed is None else rows.where(F.col("window") > closed)
-    newest = rows.groupBy("source").agg(F.max("at").alias("at"), F.min("window").alias("first"))
+    passed_by = F.coalesce(F.col("time") <= F.current_timestamp(), F.lit(True))
+    newest = rows.groupBy("source").agg(
+        F.max(F.when(passed_by, F.col("at"))).alias("at"), F.min("window").alias("first")
+    )
     told = [row for row in newest.collect() if row["at"] is not None]
     if not told:
         return None

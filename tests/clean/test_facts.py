@@ -123,6 +123,19 @@ def test_what_comes_after_its_window_was_closed_is_marked_late(lake: Lake) -> No
     assert found == {"a": False, "b": True, "c": False}
 
 
+def silver(lake: Lake, *rows: tuple[str, int, float, datetime | None]) -> None:
+    schema = "source string, `window` int, at double, time timestamp"
+    frame = lake.spark.createDataFrame(list(rows), schema)
+    lake.append_once("silver", frame, app="test", version=0)
+
+
+def test_an_event_of_a_clock_that_is_fast_closes_no_window(lake: Lake) -> None:
+    now = datetime.now(UTC)
+    past, soon = now - timedelta(minutes=5), now + timedelta(hours=20)
+    silver(lake, ("shop", 0, 0.5, past), ("shop", 1, 1.2, past), ("shop", 2, 2.1, soon))
+    assert closable_window(lake, CleanSettings(), days=7.0) == 0
+
+
 @pytest.mark.parametrize(
     ("watermark", "own", "closable"),
     [
@@ -137,8 +150,7 @@ def test_a_window_may_be_closed_when_every_source_is_past_it(
     lake: Lake, watermark: dict[str, float], own: dict[str, Any], closable: int | None
 ) -> None:
     rows = [("shop", 0, 0.5), ("shop", 1, 1.9), ("shop", 2, 2.2), ("app", 4, 4.5)]
-    frame = lake.spark.createDataFrame(rows, "source string, `window` int, at double")
-    lake.append_once("silver", frame, app="test", version=0)
+    silver(lake, *((*row, None) for row in rows))
     watermarks = {name: WatermarkSettings(**told) for name, told in own.items()}
     settings = CleanSettings(watermark=WatermarkSettings(**watermark), watermarks=watermarks)
     assert closable_window(lake, settings, days=7.0) == closable
