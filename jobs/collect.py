@@ -17,6 +17,7 @@ from pathlib import Path
 import uvicorn
 
 from jobs.context import parser, run, settings_of
+from recsys_lib.adapters.folders import is_remote
 from recsys_lib.adapters.landing import LandingFolder
 from recsys_lib.adapters.topic import KafkaTopic
 from recsys_lib.errors import SettingsError
@@ -38,6 +39,9 @@ def sinks(settings: Settings, count: Counters) -> tuple[Sink, Sink]:
             KafkaTopic(kafka, kafka.topic, count.add),
             KafkaTopic(kafka, kafka.rejected_topic, count.add),
         )
+    if ours.folder is None and is_remote(settings.run.out):
+        wish = f"must be a local folder where run.out is {settings.run.out}, got null; or set kafka"
+        raise SettingsError("collector.folder", [f"collector.folder {wish}"])
     folder = Path(ours.folder or f"{settings.run.out}/collector").resolve()
     try:
         folder.mkdir(parents=True, exist_ok=True)

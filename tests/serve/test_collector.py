@@ -257,6 +257,7 @@ async def health(running: Service) -> Answered:
         ("short", [], "16 characters or more"),
         ("0123456789abcdef", ["--set=collector.burst=5"], "burst must be at least max_batch"),
         ("0123456789abcdef", ["--set=collector.folder=hdfs://x/y"], "folder must be a local one"),
+        ("0123456789abcdef", ["--out=hdfs://x/y"], "collector.folder must be a local folder where"),
         ("0123456789abcdef", ["--set=collector.folder=/proc/x"], "must be a folder we may write"),
         ("0123456789abcdef", ["--set=collector.host=192.0.2.1"], "192.0.2.1:8081 must be free"),
     ],
