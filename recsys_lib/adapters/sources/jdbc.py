@@ -6,7 +6,8 @@ transactions with one time of change, the one that is committed later must not b
 
 A transaction may take longer than that, and then commits rows behind the place that was reached. So
 each range keeps a digest of the rows before its end; where the database gives another one now, they
-are planned once more. What has landed before is a duplicate then, or merged a second time.
+are planned once more, also when that happens between two questions of one plan. What has landed
+before is a duplicate then, or merged a second time.
 """
 
 from __future__ import annotations
@@ -138,19 +139,27 @@ class Ranges:
         fs, inner = file_system(self.folder)
         fs.makedirs(inner, exist_ok=True)
         done = sorted(f for f in fs.ls(inner, detail=False) if f.endswith(".json"))
+        reached: Place | None = None
         after: Place | None = None
+        seen: str | None = None
         if done:
             with fs.open(done[-1], "r") as file:
                 kept = json.load(file)
-            after = Place(**kept["last"])
-            if table.tail(after) != kept.get("tail"):
-                after = table.before(after)
+            after = reached = Place(**kept["last"])
+            seen = table.tail(reached)
+            if seen != kept.get("tail"):
+                after = table.before(reached)
         number, until = len(done), table.settled()
         while (last := table.next_place(after, until)) is not None:
+            tail = table.tail(last)
+            if reached is not None and (now := table.tail(reached)) != seen:
+                # Committed since it was looked at: in the new digest, and in no range yet.
+                after, seen = table.before(reached), now
+                continue
             ends = {"after": asdict(after) if after else None, "last": asdict(last)}
-            planned = {**ends, "tail": table.tail(last)}
+            planned = {**ends, "tail": tail}
             write_text(f"{self.folder}/{number:012d}.json", json.dumps(planned))
-            number, after = number + 1, last
+            number, after, reached, seen = number + 1, last, last, tail
 
 
 def jdbc_feed(spark: SparkSession, settings: JdbcSettings, name: str, folder: str) -> Feed:
