@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from jobs.context import Context, log, opened, parser, run
-from recsys_lib.adapters.sources.files import fingerprint, read_log
+from recsys_lib.adapters.sources.files import fingerprint, identity, read_log
 from recsys_lib.adapters.sources.stream import land
 from recsys_lib.catalog.plans import merge_plans
 from recsys_lib.catalog.recipe import merge_catalog
@@ -36,7 +36,8 @@ def staged(context: Context, events: str, increments: int | None) -> Plan:
         for table in (mapping.items, mapping.users, mapping.plans):
             if table is not None and table.path not in (None, FROM_SOURCE):
                 fingerprint(str(table.path))  # a table that is not there is told before a row lands
-    manifest = stage(context.replay, read, events, context.mapping, context.settings.clean)
+    clean = context.settings.clean
+    manifest = stage(context.replay, read, events, context.mapping, clean, identity)
     keep_axis(context.lake, axis_of(manifest))  # what lands live after the log goes on with it
     return plan(manifest.windows, context.mapping.windows.history, increments)
 

@@ -73,13 +73,15 @@ class Exemplars:
 class Manifest:
     """A log cut into landing files: raw rows by window, and rows whose window is not known.
 
-    `axis` is the window axis as JSON (see `recsys_lib.ingest.axis`).
+    `axis` is the window axis as JSON (see `recsys_lib.ingest.axis`), `log` what tells the log from
+    another one; null in manifests of older versions.
     """
 
     source: str
     axis: str
     windows: dict[int, int]
     unknown: int = 0
+    log: str | None = None
 
     @property
     def rows(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 from pyspark.sql import DataFrame
@@ -31,15 +32,20 @@ def stage(
     events: str,
     mapping: Mapping,
     clean: CleanSettings,
+    identity: Callable[[str], str | None],
 ) -> Manifest:
     """Cut the log `events` into landing files by window, once; later calls only report.
 
-    Raises SettingsError with all faults of the mapping, SourceError for an unreadable file or a
-    log without a single usable time, before anything is landed.
+    `identity` tells a log from another one; null where there is no log any more, which later calls
+    can do without. Raises SettingsError with all faults of the mapping, SourceError for an
+    unreadable file, a log without a single usable time, or another one than was cut, before
+    anything is landed.
     """
     done = replay.manifest()
+    found = identity(events)
     if done is not None:
         _same(done, mapping)
+        _same_log(done, found, events)
         return done
     rows = read(events)
     check_mapping(rows, mapping)
@@ -48,6 +54,7 @@ def stage(
     manifest = replay.cut(parsed, mapping.name, axis.to_json())
     if not manifest.windows:
         raise SourceError(no_time(rows, mapping, manifest.rows))
+    manifest = replace(manifest, log=found)
     replay.commit(manifest)
     return manifest
 
@@ -81,4 +88,12 @@ def _same(done: Manifest, mapping: Mapping) -> None:
         raise SourceError(
             f"this run was staged from {done.source!r}, but the mapping is {mapping.name!r}; "
             "give the run another run.out"
+        )
+
+
+def _same_log(done: Manifest, found: str | None, events: str) -> None:
+    if None not in (done.log, found) and done.log != found:
+        raise SourceError(
+            f"{events} is another log than this run was staged from, or has changed since; its "
+            "rows would be left out: give it another --out (run.out), or name the log as it was"
         )

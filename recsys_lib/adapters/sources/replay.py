@@ -35,7 +35,8 @@ class ReplayFolder:
             return None
         found = json.loads(text)
         windows = {int(window): rows for window, rows in found["windows"].items()}
-        return Manifest(found["source"], found["axis"], windows, found["unknown"])
+        log = found.get("log")
+        return Manifest(found["source"], found["axis"], windows, found["unknown"], log)
 
     def cut(self, parsed: DataFrame, source: str, axis: str) -> Manifest:
         """Write the landing files beside the staging folder; a kill leaves nothing to clean up.

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
 
 from recsys_lib.adapters.lake import Lake
-from recsys_lib.adapters.sources.files import read_log
+from recsys_lib.adapters.sources.files import identity, read_log
 from recsys_lib.adapters.sources.replay import ReplayFolder
 from recsys_lib.adapters.sources.stream import land
 from recsys_lib.errors import SettingsError, SourceError
@@ -37,7 +39,7 @@ def staged(replay: ReplayFolder, tmp_path: Path, mapping: Mapping = MAPPING):  #
     def read(path: str):  # type: ignore[no-untyped-def]
         return read_log(replay.spark, path)
 
-    return stage(replay, read, str(tmp_path / "log.csv"), mapping, CleanSettings())
+    return stage(replay, read, str(tmp_path / "log.csv"), mapping, CleanSettings(), identity)
 
 
 def test_a_log_lands_window_by_window_and_no_row_twice(
@@ -105,3 +107,31 @@ def test_another_mapping_does_not_mix_into_a_run(replay: ReplayFolder, tmp_path:
     staged(replay, tmp_path)
     with pytest.raises(SourceError, match=r"another run.out"):
         staged(replay, tmp_path, MAPPING.model_copy(update={"name": "other"}))
+
+
+def test_another_or_a_longer_log_is_not_taken_for_the_one_that_was_staged(
+    replay: ReplayFolder, tmp_path: Path
+) -> None:
+    first = staged(replay, tmp_path)
+    (tmp_path / "log.csv").write_text(LOG)
+    assert staged(replay, tmp_path) == first, "copied anew"
+    for other in (f"{LOG}4,d,2020-01-05\n", LOG.replace("3,c", "4,c")):
+        (tmp_path / "log.csv").write_text(other)
+        with pytest.raises(SourceError, match=r"log\.csv is another log .*another --out"):
+            staged(replay, tmp_path)
+    manifest = tmp_path / "replay" / "staging" / "_manifest.json"
+    told = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({name: told[name] for name in told if name != "log"}))
+    assert staged(replay, tmp_path) == dataclasses.replace(first, log=None), "as older versions did"
+
+
+def test_a_folder_is_the_same_log_wherever_it_lies(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name / "part").mkdir(parents=True)
+        (tmp_path / name / "part" / "a.csv").write_text(LOG)
+    one, two = str(tmp_path / "one"), str(tmp_path / "two")
+    assert identity(one) == identity(two) is not None
+    (tmp_path / "two" / "b.csv").write_text(LOG)
+    assert identity(one) != identity(two)
+    assert identity(str(tmp_path / "none")) is None
+    assert identity("package:no_such_package/log.csv") is None
