@@ -283,6 +283,13 @@ def _sparsity_curves(summary: dict[str, Any]) -> dict[str, Any]:
     return {**whole, **{f"learning_sparsity/{name}": curve for name, curve in curves.items()}}
 
 
+def nothing_prepared(context: Context) -> str:
+    """What to run first, of a log or of what lands live."""
+    live = "jobs/prepare.py when enough has landed, or jobs/turn.py"
+    step = live if context.replay.manifest() is None else "jobs/ingest.py"
+    return f"there must be a prepared window to learn, got none; run {step}"
+
+
 def main(argv: list[str]) -> None:
     made = parser(__doc__)
     made.add_argument("--window", type=int, help="default: the last one that was ingested")
@@ -291,7 +298,7 @@ def main(argv: list[str]) -> None:
         window = args.window
         if window is None:
             if not context.lake.exists("sequences"):
-                raise TrackingError("there must be ingested windows to learn; run jobs/ingest.py")
+                raise TrackingError(nothing_prepared(context))
             window = context.lake.read("sequences").agg(F.max("window")).collect()[0][0]
         version = train(context, window)
         if version is None:

@@ -13,12 +13,12 @@ from jobs.context import Context
 from jobs.ingest import staged
 from jobs.land import _changes, _events, land
 from jobs.prepare import settle
-from jobs.train import _axis
+from jobs.train import _axis, nothing_prepared
 from recsys_lib.adapters.lake import Lake
 from recsys_lib.adapters.sources.replay import ReplayFolder
 from recsys_lib.mapping import Mapping
 from recsys_lib.settings import load_settings
-from recsys_lib.types import RAW_RECORD
+from recsys_lib.types import RAW_RECORD, Manifest
 
 TOLD: dict[str, Any] = {
     "name": "shop",
@@ -118,3 +118,18 @@ def test_plans_of_a_live_shop_are_read_when_their_file_is_new(lake: Lake, tmp_pa
     context = live(lake, tmp_path, plans={**told, "features": {"shown": "1"}})
     settle(context)
     assert [(row["window"], row["item"]) for row in lake.small("plans")] == [(3, "i")]
+
+
+def test_who_has_nothing_to_learn_is_told_the_step_of_a_log_or_of_a_live_run(
+    lake: Lake, tmp_path: Path
+) -> None:
+    class Staged:
+        def manifest(self) -> Manifest:
+            return Manifest("shop", "{}", {0: 1})
+
+    log: Any = Staged()
+    context = replace(
+        live(lake, tmp_path), replay=ReplayFolder(lake.spark, str(tmp_path / "landing"))
+    )
+    assert "run jobs/prepare.py" in nothing_prepared(context)
+    assert "run jobs/ingest.py" in nothing_prepared(replace(context, replay=log))
