@@ -167,6 +167,9 @@ class WatermarkSettings(Section):
 
     windows: float = Field(0.0, ge=0)
     seconds: float = Field(0.0, ge=0)
+    idle_windows: float = Field(
+        4.0, ge=0, description="a source so far behind the others is waited for no more"
+    )
 
 
 class CleanSettings(Section):

@@ -24,8 +24,10 @@ def closable_window(lake: Lake, settings: CleanSettings, days: float) -> int | N
     """The last window that may be closed now; None if none may that is not closed already.
 
     Every source of silver must have passed its end by the source's watermark. A source that was
-    silent in all open windows is not waited for. Nobody has passed a time that is yet to come: one
-    event of a clock that is fast closes nothing. `days` is the length of a window.
+    silent in all open windows is not waited for, nor one that fell `idle_windows` behind the
+    furthest: a log that was landed first may end in the middle of a window. Nobody has passed a
+    time that is yet to come: one event of a clock that is fast closes nothing. `days` is the length
+    of a window.
     """
     if not lake.exists("silver"):
         return None
@@ -39,12 +41,12 @@ def closable_window(lake: Lake, settings: CleanSettings, days: float) -> int | N
     told = [row for row in newest.collect() if row["at"] is not None]
     if not told:
         return None
-    own = settings.watermarks
-    passed = [row["at"] - _windows(own.get(row["source"]), settings, days) for row in told]
-    last = math.floor(min(passed)) - 1
+    marks = [settings.watermarks.get(row["source"], settings.watermark) for row in told]
+    passed = [row["at"] - _windows(mark, days) for row, mark in zip(told, marks, strict=True)]
+    ends = [max(passed) - mark.idle_windows for mark in marks]
+    last = math.floor(min(map(max, passed, ends))) - 1
     return last if last >= min(row["first"] for row in told) else None
 
 
-def _windows(own: WatermarkSettings | None, settings: CleanSettings, days: float) -> float:
-    it = own or settings.watermark
-    return it.windows + it.seconds / (days * DAY)
+def _windows(mark: WatermarkSettings, days: float) -> float:
+    return mark.windows + mark.seconds / (days * DAY)

@@ -136,6 +136,13 @@ def test_an_event_of_a_clock_that_is_fast_closes_no_window(lake: Lake) -> None:
     assert closable_window(lake, CleanSettings(), days=7.0) == 0
 
 
+def test_a_source_that_ended_in_an_open_window_holds_it_open_for_so_long(lake: Lake) -> None:
+    silver(lake, ("log", 3, 3.5, None), ("shop", 3, 3.1, None), ("shop", 9, 9.1, None))
+    for idle, closable in ((9.0, None), (4.0, 4), (1.0, 7), (0.0, 8)):
+        settings = CleanSettings(watermark=WatermarkSettings(idle_windows=idle))
+        assert closable_window(lake, settings, days=7.0) == closable
+
+
 @pytest.mark.parametrize(
     ("watermark", "own", "closable"),
     [
