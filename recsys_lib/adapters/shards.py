@@ -185,13 +185,16 @@ class CatalogReader:
         return np.bincount(index[inside], weights=users[inside], minlength=items + 1)
 
     def _attributes(self, items: int) -> np.ndarray:
+        """What was told last of each item: int32 [items + 1, attributes]; 0 unknown."""
         out = np.zeros((items + 1, len(self.item_attributes)), dtype=np.int32)
         if not self.item_attributes:
             return out
-        rows = self._table("item_features", pc.field("window") < self.before)
+        rows = self._table("item_features", pc.field("window") < self.before).sort_by("window")
         flat = rows.column("attributes").combine_chunks().flatten().fill_null(0)
-        index = rows.column("index").to_numpy()
-        out[index] = np.asarray(flat, dtype=np.int32).reshape(len(index), out.shape[1])
+        told = np.asarray(flat, dtype=np.int32).reshape(len(rows), out.shape[1])
+        # From the last row back, the first of an item is its latest.
+        index, first = np.unique(rows.column("index").to_numpy()[::-1], return_index=True)
+        out[index] = told[::-1][first]
         return out
 
     def _stats(self, items: int) -> ItemStats:

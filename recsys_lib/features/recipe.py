@@ -75,7 +75,8 @@ def _write(
     words = lake.read("vocabulary").persist()
     try:
         if not lake.done("item_features", **once):
-            lake.append_once("item_features", _item_features(lake, words, window, mapping), **once)
+            rows = _item_features(lake, events, words, window, mapping)
+            lake.append_once("item_features", rows, **once)
         if not lake.done("item_counts", **once):
             known = counts.as_known(events, window) if came.some_late else events
             rows = counts.item_counts(known, words, mapping.targets).repartition("window")
@@ -127,12 +128,34 @@ def _write_neighbours(lake: Lake, came: Arrivals, window: int, settings: Feature
     lake.merge_once("neighbours", rows, on=["item", "fold"], **once)
 
 
-def _item_features(lake: Lake, words: DataFrame, window: int, mapping: Mapping) -> DataFrame:
+def _item_features(
+    lake: Lake, events: DataFrame, words: DataFrame, window: int, mapping: Mapping
+) -> DataFrame:
+    """New items, and those of these events whose attributes are not what was told of them last.
+
+    Items without an event are not compared, so that this does not grow with the catalogue.
+    """
     names = _names(mapping.items)
-    new = words.where((F.col("kind") == "item") & (F.col("window") == window))
-    rows = _attributes(lake, "items", new.select("id", "index"), names)
+    items = words.where(F.col("kind") == "item")
+    told = bool(names) and lake.exists("item_features")
+    if told:  # the new ones are among these
+        came = events.select(F.col("item").alias("id")).distinct()
+        items = items.join(came, "id", "left_semi")
+    else:
+        items = items.where(F.col("window") == window)
+    rows = _attributes(lake, "items", items.select("id", "index"), names)
     coded = vocabulary.encode(rows, words, "item", names, "attributes")
+    if told:
+        before = lake.read("item_features").join(items, "index", "left_semi")
+        coded = _changed(coded, before)
     return coded.select("index", "attributes", F.lit(window).alias("window"))
+
+
+def _changed(coded: DataFrame, told: DataFrame) -> DataFrame:
+    """Those of `coded` (index, attributes, ...) of which `told` says something else, or nothing."""
+    last = told.groupBy("index").agg(F.max_by("attributes", "window").alias("last"))
+    differs = ~F.col("attributes").eqNullSafe(F.col("last"))
+    return coded.join(last, "index", "left").where(differs)
 
 
 def _vitals(lake: Lake, events: DataFrame, window: int) -> DataFrame:

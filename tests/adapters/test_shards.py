@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +116,20 @@ def test_the_shop_is_read_as_it_was_when_a_window_began(tmp_path: Path) -> None:
         )
         assert shop_then.stats.first == 0
         np.testing.assert_array_equal(shop_then.stats.values, expected.values)
+
+
+@pytest.mark.parametrize("order", [(1, 2, 3), (3, 1, 2), (2, 3, 1)])
+def test_an_item_has_what_was_last_told_of_it_whatever_the_order_of_the_rows(
+    tmp_path: Path, order: tuple[int, ...]
+) -> None:
+    shop = Shop(tmp_path)
+    shop.land(1, [[(1, 1.0), (2, 1.5)]], items=2)
+    shutil.rmtree(shop.path("item_features"))
+    told = {1: [(1, 2), (2, 1)], 2: [(1, 1)], 3: [(1, 2), (2, 2)]}
+    for window in order:
+        shop.tell(window, told[window])
+    attributes = {before: shop.reader(before)().attributes.tolist() for before in (2, 3, 4)}
+    assert attributes == {2: [[0], [2], [1]], 3: [[0], [1], [1]], 4: [[0], [2], [2]]}
 
 
 def test_known_items_and_recent_users_stop_at_the_window(tmp_path: Path) -> None:

@@ -136,6 +136,43 @@ def test_the_next_window_starts_from_what_is_known(shop: Lake) -> None:
     ]
 
 
+def told_of_items(lake: Lake, version: int, *rows: tuple[str, str | None, str | None]) -> None:
+    frame = lake.spark.createDataFrame(list(rows), "id string, color string, size string")
+    lake.merge_once("items", frame, on=["id"], app="t", version=version)
+
+
+def test_attributes_that_came_late_or_were_corrected_are_told_with_the_next_event(
+    shop: Lake,
+) -> None:
+    prepare_window(shop, 1, MAPPING, FeatureSettings())
+    told_of_items(shop, 1, ("c", "green", "L"), ("b", "red", "L"), ("z", "white", "XL"))
+    arrive(shop, 1, ("u", "c", "buy", 400, 1.0), ("w", "a", "buy", 401, 1.0))
+    prepare_window(shop, 2, MAPPING, FeatureSettings())
+    arrive(shop, 2, ("u", "b", "buy", 600, 1.0), ("w", "c", "buy", 601, 1.0))
+    prepare_window(shop, 3, MAPPING, FeatureSettings())
+    later = shop.read("item_features").where("window > 1")
+    assert rows_of(later, "window", "index", "attributes") == [(2, 2, [3, 1]), (3, 1, [2, 1])]
+    colors = shop.read("vocabulary").where("kind = 'item.color'")
+    assert rows_of(colors, "window", "id") == [(1, "blue"), (1, "red"), (2, "green")]
+
+
+def test_an_attribute_that_goes_back_is_told_again_and_a_withdrawn_one_is_unknown(
+    shop: Lake,
+) -> None:
+    prepare_window(shop, 1, MAPPING, FeatureSettings())
+    for window, color in ((2, "red"), (3, "blue"), (4, None)):
+        told_of_items(shop, window, ("b", color, "L"))
+        arrive(shop, window, ("u", "b", "buy", 168 * window, 1.0))
+        prepare_window(shop, window, MAPPING, FeatureSettings())
+    mine = shop.read("item_features").where("index = 1")
+    assert rows_of(mine, "window", "attributes") == [
+        (1, [1, 1]),
+        (2, [2, 1]),
+        (3, [1, 1]),
+        (4, [0, 1]),
+    ]
+
+
 def test_preparing_twice_writes_once(shop: Lake) -> None:
     first = prepare_window(shop, 1, MAPPING, FeatureSettings())
     tables = (
@@ -171,6 +208,26 @@ def test_killed_anywhere_the_same_tables_come_out(shop: Lake, victim: str) -> No
     assert rows_of(shop.read("histories"), "user", "items") == [("u", [1, 2, 3]), ("v", [1])]
     assert shop.read("vocabulary").count() == 11
     assert shop.read("item_counts").count() == 2
+
+
+def test_killed_after_changed_attributes_were_told_they_are_told_once(shop: Lake) -> None:
+    prepare_window(shop, 1, MAPPING, FeatureSettings())
+    told_of_items(shop, 1, ("c", "green", "L"))
+    arrive(shop, 1, ("u", "c", "buy", 400, 1.0))
+    append = shop.append_once
+
+    def dying(table: str, rows: DataFrame, **told: Any) -> bool:
+        if table == "item_counts":
+            raise InterruptedError
+        return append(table, rows, **told)
+
+    shop.append_once = dying  # type: ignore[method-assign]
+    with pytest.raises(InterruptedError):
+        prepare_window(shop, 2, MAPPING, FeatureSettings())
+    shop.append_once = append  # type: ignore[method-assign]
+    prepare_window(shop, 2, MAPPING, FeatureSettings())
+    mine = shop.read("item_features").where("index = 2")
+    assert rows_of(mine, "window", "attributes") == [(1, [0, 0]), (2, [3, 1])]
 
 
 def test_only_the_last_events_are_kept(shop: Lake) -> None:

@@ -83,16 +83,18 @@ class Shop:
             },
             window,
         )
-        new = range(known + 1, items + 1)
-        attributes = pa.array([[n % 2 + 1] for n in new], pa.list_(pa.int32()))
-        self._append(
-            "item_features", {"index": pa.array(new, pa.int32()), "attributes": attributes}, window
-        )
+        self.tell(window, [(n, n % 2 + 1) for n in range(known + 1, items + 1)])
         counts = np.bincount([item for row in rows for item, _ in row], minlength=items + 1)
         sold = np.flatnonzero(counts)
         numbers = {"events": counts[sold], "users": counts[sold]}
         columns = {name: pa.array(values, pa.int64()) for name, values in numbers.items()}
         self._append("item_counts", {"index": pa.array(sold, pa.int32()), **columns}, window)
+
+    def tell(self, window: int, kinds: list[tuple[int, int]]) -> None:
+        """Rows of `item_features`: (item, kind)."""
+        index = pa.array([item for item, _ in kinds], pa.int32())
+        attributes = pa.array([[kind] for _, kind in kinds], pa.list_(pa.int32()))
+        self._append("item_features", {"index": index, "attributes": attributes}, window)
 
     def path(self, table: str) -> str:
         return str(self.root / table)
