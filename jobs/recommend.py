@@ -19,6 +19,7 @@ setting run.out).
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -94,7 +95,9 @@ def recommend(context: Context, window: int) -> int:
 
 @dataclass(frozen=True)
 class _Everybody:
-    open_model: OpenModel
+    """Slates for rows of `histories`: for the next window, or for sessions at their last event."""
+
+    open_model: Callable[[], Opened]
     k: int
     exclude_seen: bool
     version: int
@@ -112,7 +115,8 @@ class _Everybody:
                 rows = batch.slice(start, 256)
                 opened = self.open_model() if opened is None else opened
                 scorer, asking = opened
-                histories = whole_histories(rows, self.window + 1)
+                now = self.window + 1 if asking.task == "next_window" else None
+                histories = whole_histories(rows, now)
                 found, scores = scorer.top_k(histories, self.k, exclude_seen=self.exclude_seen)
                 answer = asking.answers(rows.column("user"), found, scores)
                 count = answer.num_rows

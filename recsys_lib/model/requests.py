@@ -71,8 +71,11 @@ def requests(
     return histories, targets, row
 
 
-def whole_histories(batch: pa.RecordBatch | pa.Table, now: float) -> Histories:
-    """Rows of the `histories` table as they are, all asked at `now` on the window axis."""
+def whole_histories(batch: pa.RecordBatch | pa.Table, now: float | None) -> Histories:
+    """Rows of the `histories` table as they are, all asked at `now` on the window axis.
+
+    Without `now` each is asked at its last event, as sessions are; NaN where it has none.
+    """
     table = pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch
     known = pa.array(np.zeros(len(table), np.int32))
     rows = _Rows.of(table.append_column("known", known))
@@ -81,10 +84,18 @@ def whole_histories(batch: pa.RecordBatch | pa.Table, now: float) -> Histories:
         rows.items,
         rows.types,
         rows.at,
-        np.full(len(table), now, np.float32),
+        _last(rows) if now is None else np.full(len(table), now, np.float32),
         rows.profile,
         values=rows.values,
     )
+
+
+def _last(rows: _Rows) -> NDArray[np.float32]:
+    """When the last event of each row was."""
+    some = np.diff(rows.offsets) > 0
+    last = np.full(len(some), np.nan, np.float32)
+    last[some] = rows.at[rows.offsets[1:][some] - 1]
+    return last
 
 
 def known_to(shop: Catalog, histories: Histories) -> Histories:

@@ -235,6 +235,12 @@ def test_whole_histories_hold_every_event_of_every_user() -> None:
     assert histories.profile.tolist() == [[1], [2], [3]]
 
 
+def test_whole_histories_are_asked_at_their_last_event_when_no_moment_is_told() -> None:
+    rows = sequences_of([(1, 3.0), (2, 4.5)], [], [(3, 5.0)], [])
+    histories = whole_histories(rows.drop_columns(["known"]), now=None)
+    np.testing.assert_array_equal(histories.now, np.array([4.5, np.nan, 5.0, np.nan], np.float32))
+
+
 def test_selected_histories_come_in_the_order_asked_for() -> None:
     histories = select(histories_of([(1, 1.0)], [], [(2, 1.0), (3, 2.0)]), np.array([2, 0, 2]))
     assert histories.offsets.tolist() == [0, 2, 3, 5]
