@@ -2,7 +2,8 @@
 
 Two events of one user are near when at most `neighbour_distance` positions lie between them; a
 pair weighs one over its distance. What happened at one time has no order, so its events are
-shuffled (by a hash, the same in every run): each pair of a basket then has the same chance.
+shuffled (by a hash, the same in every run): each pair of a basket then has the same chance. What
+histories know of a user comes before all that is new, so pairs cross the seam of two increments.
 """
 
 from __future__ import annotations
@@ -26,15 +27,32 @@ def fold() -> Column:
 
 
 def coded(events: DataFrame, vocabulary: DataFrame) -> DataFrame:
-    """These silver events by the index of their item, with the fold of their user."""
+    """These silver events by the index of their item, with the fold of their user; all `new`."""
     known = events.join(lookup(vocabulary, "item", "item", "index"), "item")
-    return known.withColumn("fold", fold())
+    return known.withColumns({"fold": fold(), "new": F.lit(True)})
+
+
+def after_known(coded: DataFrame, histories: DataFrame, distance: int) -> DataFrame:
+    """`coded` and, not `new`, what its users did last: at most `distance` events of each."""
+    mine = histories.join(coded.select("user").distinct(), "user", "left_semi")
+    latest_first = F.reverse(F.filter("items", lambda item: item > 0))
+    last = F.posexplode(F.slice(latest_first, 1, distance)).alias("back", "index")
+    known = mine.select("user", last).select(
+        "user",
+        "index",
+        (-F.col("back")).cast("bigint").alias("order"),
+        fold().alias("fold"),
+        F.lit(False).alias("new"),
+    )
+    return coded.unionByName(known, allowMissingColumns=True)
 
 
 def pairs(coded: DataFrame, distance: int) -> DataFrame:
-    """(item, fold, other, weight): every near pair of these events, both ways, unsummed."""
-    order = Window.partitionBy("user").orderBy("time", "window", "order", F.xxhash64("key"))
-    ahead = [F.lead("index", k + 1).over(order).alias(f"after_{k}") for k in range(distance)]
+    """(item, fold, other, weight): every near pair with a new event, both ways, unsummed."""
+    order = Window.partitionBy("user").orderBy("new", "time", "window", "order", F.xxhash64("key"))
+    # Known events come first: a pair has a new one where its later one is new.
+    index = F.when(F.col("new"), F.col("index"))
+    ahead = [F.lead(index, k + 1).over(order).alias(f"after_{k}") for k in range(distance)]
     told = coded.select("fold", F.col("index").alias("item"), *ahead)
     near = [
         F.struct(
@@ -53,7 +71,9 @@ def pairs(coded: DataFrame, distance: int) -> DataFrame:
 def neighbours_after(
     before: DataFrame | None, coded: DataFrame, window: int, settings: FeatureSettings
 ) -> DataFrame:
-    """SCHEMA: the new state of every (item, fold) of these events (see `coded`), to be merged.
+    """SCHEMA: the new state of every (item, fold) of these events, to be merged.
+
+    `coded` is as `coded` gives it or, where there were events before, `after_known`.
 
     Older weights count `neighbour_decay` less per window; only the heaviest `neighbours_kept` of
     an item are kept, as a sketch of bounded size (Metwally et al. 2005 keep heavy hitters so).

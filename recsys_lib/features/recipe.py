@@ -118,12 +118,18 @@ def _write_histories(
 
 
 def _write_neighbours(lake: Lake, came: Arrivals, window: int, settings: FeatureSettings) -> None:
-    """Without a cache, for the reason given in `_write_histories`."""
+    """Without a cache, for the reason given in `_write_histories`.
+
+    Written before them: histories still end where this window's events begin, also after a crash.
+    """
     once: dict[str, Any] = {"app": READER, "version": window}
     if lake.done("neighbours", **once):
         return
     before = lake.read("neighbours") if lake.exists("neighbours") else None
     events = neighbours.coded(came.events, lake.read("vocabulary"))
+    if lake.exists("histories"):
+        known = lake.read("histories")
+        events = neighbours.after_known(events, known, settings.neighbour_distance)
     rows = neighbours.neighbours_after(before, events, window, settings)
     lake.merge_once("neighbours", rows, on=["item", "fold"], **once)
 

@@ -230,6 +230,36 @@ def test_killed_after_changed_attributes_were_told_they_are_told_once(shop: Lake
     assert rows_of(mine, "window", "attributes") == [(1, [0, 0]), (2, [3, 1])]
 
 
+def test_an_event_is_near_those_of_earlier_increments_though_the_job_was_killed(
+    shop: Lake,
+) -> None:
+    plain = FeatureSettings(neighbour_decay=1.0)
+    prepare_window(shop, 1, MAPPING, plain)
+    arrive(shop, 1, ("u", "d", "buy", 400, 1.0))
+    merge = shop.merge_once
+
+    def dying(table: str, rows: DataFrame, **told: Any) -> bool:
+        if table == "histories":
+            raise InterruptedError
+        return merge(table, rows, **told)
+
+    shop.merge_once = dying  # type: ignore[method-assign]
+    with pytest.raises(InterruptedError):
+        prepare_window(shop, 2, MAPPING, plain)
+    shop.merge_once = merge  # type: ignore[method-assign]
+    prepare_window(shop, 2, MAPPING, plain)
+    near = {
+        row["item"]: [(pair["item"], round(pair["weight"], 3)) for pair in row["near"]]
+        for row in shop.read("neighbours").collect()
+    }
+    assert near == {
+        1: [(2, 1.0), (3, 0.5), (4, 0.333)],
+        2: [(1, 1.0), (3, 1.0), (4, 0.5)],
+        3: [(2, 1.0), (4, 1.0), (1, 0.5)],
+        4: [(3, 1.0), (2, 0.5), (1, 0.333)],
+    }
+
+
 def test_only_the_last_events_are_kept(shop: Lake) -> None:
     short = FeatureSettings(max_history=2)
     prepare_window(shop, 1, MAPPING, short)

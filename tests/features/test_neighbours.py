@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from recsys_lib.features.neighbours import SCHEMA, coded, neighbours_after, pairs
+from recsys_lib.features.neighbours import SCHEMA, after_known, coded, neighbours_after, pairs
 from recsys_lib.settings import FeatureSettings
 
 EVENTS = "key string, user string, item string, time timestamp, `window` int, `order` bigint"
@@ -43,19 +43,43 @@ def test_an_item_is_not_near_itself_and_unknown_items_are_near_nothing(spark: Sp
     assert weights(pairs(coded(told, words(spark)), 10)) == {}
 
 
+def known(spark: SparkSession, **items: list[int]) -> DataFrame:
+    return spark.createDataFrame(list(items.items()), "user string, items array<int>")
+
+
+def test_a_new_event_is_near_the_last_ones_that_were_known_of_its_user(
+    spark: SparkSession,
+) -> None:
+    before = known(spark, u=[4, 5, 6], v=[1, 2], w=[3, 4])
+    told = coded(events(spark, ("u", "a", 1), ("u", "b", 2), ("v", "c", 1)), words(spark))
+    found = weights(pairs(after_known(told, before, 2), 2))
+    both = {(6, 1): 1, (6, 2): 0.5, (5, 1): 0.5, (1, 2): 1, (2, 3): 1, (1, 3): 0.5}
+    assert found == {**both, **{(two, one): weight for (one, two), weight in both.items()}}
+
+
+def test_unknown_items_of_a_history_take_no_place_and_the_fold_is_that_of_the_user(
+    spark: SparkSession,
+) -> None:
+    told = coded(events(spark, ("u", "a", 1)), words(spark))
+    found = pairs(after_known(told, known(spark, u=[2, 0, 0]), 1), 1)
+    fold = told.collect()[0]["fold"]
+    rows = sorted((r["item"], r["other"], r["fold"]) for r in found.collect())
+    assert rows == [(1, 2, fold), (2, 1, fold)]
+
+
 def state(spark: SparkSession, *rows: tuple[int, int, list[tuple[float, int]], float, int]) -> Any:
     return spark.createDataFrame(list(rows), SCHEMA)
 
 
 def baskets(spark: SparkSession, *items: tuple[int, ...]) -> DataFrame:
-    """Coded events of fold 0: each basket is another user's, in this order."""
+    """Coded new events of fold 0: each basket is another user's, in this order."""
     rows = [
-        (f"{user}-{place}", f"{user}", item, None, 0, place, 0)
+        (f"{user}-{place}", f"{user}", item, None, 0, place, 0, True)
         for user, basket in enumerate(items)
         for place, item in enumerate(basket)
     ]
     names = "key string, user string, index int, time timestamp, `window` int, `order` int"
-    return spark.createDataFrame(rows, f"{names}, fold int")
+    return spark.createDataFrame(rows, f"{names}, fold int, new boolean")
 
 
 def listed(frame: DataFrame) -> dict[tuple[int, int], tuple[list[tuple[float, int]], float, int]]:
@@ -89,3 +113,18 @@ def test_only_the_heaviest_are_kept_but_all_of_them_count_in_the_mass(spark: Spa
     found = listed(neighbours_after(state(spark), told, 0, settings))
     assert found[(1, 0)][0] == [(5.0, 3), (2.0, 5)]
     assert found[(1, 0)][1] == pytest.approx(9.0)
+
+
+def test_what_was_near_a_known_item_stays_when_it_is_met_from_the_next_increment(
+    spark: SparkSession,
+) -> None:
+    settings = FeatureSettings(neighbour_decay=0.5)
+    told = coded(events(spark, ("u", "a", 1)), words(spark))
+    fold = told.collect()[0]["fold"]
+    before = state(spark, (2, fold, [(4.0, 3)], 8.0, 5))
+    seam = after_known(told, known(spark, u=[2]), 5)
+    found = listed(neighbours_after(before, seam, 6, settings))
+    assert found == {
+        (1, fold): ([(1.0, 2)], 1.0, 6),
+        (2, fold): ([(2.0, 3), (1.0, 1)], 5.0, 6),
+    }
