@@ -17,7 +17,7 @@ from deltalake.exceptions import TableNotFoundError
 from pyspark.sql import Column, DataFrame, SparkSession
 
 from recsys_lib.adapters.commits import added_since, appended_files, written_rows
-from recsys_lib.adapters.folders import absolute
+from recsys_lib.adapters.folders import absolute, file_system
 from recsys_lib.adapters.increments import IncrementRows
 from recsys_lib.adapters.ledger import Ledger
 from recsys_lib.adapters.pins import Pins
@@ -45,6 +45,13 @@ class Lake:
 
     def path(self, table: str) -> str:
         return f"{self.root}/{table}"
+
+    def tables(self) -> list[str]:
+        """Names of all tables, in order."""
+        fs, inner = file_system(self.root)
+        found = fs.ls(inner, detail=False) if fs.exists(inner) else []
+        names = [path.rstrip("/").rpartition("/")[2] for path in found]
+        return sorted(name for name in names if fs.exists(f"{inner}/{name}/_delta_log"))
 
     def exists(self, table: str) -> bool:
         return self._log(table) is not None

@@ -190,3 +190,14 @@ def test_a_sweep_shows_what_every_form_costs_and_says_which_to_ship(staged: Stag
     sizes = [form["size"] for form in json.loads(told.read_text())["forms"]]
     assert len(sizes) == len(forms)
     assert min(sizes) < sizes[0] == max(sizes)
+
+
+def test_a_vacuum_deletes_what_merges_left_and_changes_no_answer(staged: Staged) -> None:
+    before = {name: tables.rows(staged.out, name) for name in ("histories", "neighbours", "silver")}
+    ended = run("vacuum", "--out", staged.out, "--hours", 0, log=staged.out.parent / "vacuum")
+    assert ended.code == 0, ended.said
+    said = dict(line.split(": ") for line in ended.out.splitlines() if ": " in line)
+    assert {"histories", "neighbours"} <= said.keys(), "merges write rows anew"
+    assert {name: tables.rows(staged.out, name) for name in before} == before
+    again = run("vacuum", "--out", staged.out, "--hours", 0, log=staged.out.parent / "again")
+    assert again.out.startswith("deleted 0 files of ")
