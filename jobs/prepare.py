@@ -20,7 +20,9 @@ from recsys_lib.catalog.recipe import merge_catalog
 from recsys_lib.clean.late import closable_window
 from recsys_lib.clean.recipe import clean_increment
 from recsys_lib.clean.report import as_table, by_rule
+from recsys_lib.errors import SourceError
 from recsys_lib.features.recipe import prepare_window
+from recsys_lib.increment.plan import lone_window
 from recsys_lib.tables import closed_window
 
 
@@ -44,8 +46,18 @@ def _due(context: Context) -> range:
     closed = closed_window(lake)
     if closed is not None:
         return range(closed + 1, last + 1)
-    first = lake.read("silver").agg(F.min("window").alias("first")).collect()[0]["first"]
-    end = first + windows.history - 1
+    rows = lake.read("silver").where(F.col("window") <= last).select("window").distinct().collect()
+    have = [row["window"] for row in rows]
+    end, lone = min(have) + windows.history - 1, lone_window(have, windows.history)
+    if end < 0:
+        wish = "set windows.start to an earlier time and begin with another --out"
+        raise SourceError(
+            f"the history must end with window 0 or a later one, but it is windows {min(have)} to "
+            f"{end}, before windows.start or the first day that landed; {lone or wish}"
+        )
+    if lone is not None:
+        log.warning("%s", lone)
+        print(lone)
     return range(end, last + 1)
 
 

@@ -30,7 +30,7 @@ from recsys_lib.errors import SourceError
 from recsys_lib.evaluate.intervals import across_windows, estimates, replicates
 from recsys_lib.evaluate.report import table, write_report
 from recsys_lib.evaluate.summary import RunSummary, WindowSummary, read_windows, write_window
-from recsys_lib.increment.plan import Plan
+from recsys_lib.increment.plan import Plan, lone_window
 from recsys_lib.types import EvalReport
 
 T = TypeVar("T")
@@ -62,8 +62,11 @@ def history(context: Context, found: Plan, stages: Stages) -> WindowSummary:
     counts = stages("ingest", lambda: ingest(context, windows))
     learned = stages("train", lambda: train(context, found.history))
     if learned is None:
+        manifest = context.replay.manifest()
+        lone = lone_window(manifest.windows if manifest else (), context.mapping.windows.history)
         raise SourceError(
-            f"windows {found.first} to {found.history} must hold users with something before a "
+            lone
+            or f"windows {found.first} to {found.history} must hold users with something before a "
             f"decision and {_targets(context)} after it, got none; lengthen windows.history, look "
             f"at targets, or at the quarantine: {counts.get('by_rule') or 'empty'}"
         )

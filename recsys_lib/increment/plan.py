@@ -54,6 +54,19 @@ def plan(windows: Iterable[int], history: int, increments: int | None) -> Plan:
     return Plan(first, end, chosen, following[0] if following else None)
 
 
+def lone_window(windows: Iterable[int], history: int) -> str | None:
+    """What to do where the first window with rows is all of the history and the others are far:
+    one event with a plausible but wrong date decides where windows begin. None where it is not so.
+    """
+    have = sorted(set(windows))
+    if len(have) < 2 or have[1] - have[0] < max(history, 3):
+        return None
+    return (
+        f"window {have[0]} stands alone, the next one with rows is {have[1]}: an event with a "
+        "wrong date? set clean.earliest to a day after it and begin with another --out"
+    )
+
+
 def lesson_windows(champion_learned: int, window: int) -> tuple[int, int]:
     """What the champion has not learned yet, up to and including `window`.
 

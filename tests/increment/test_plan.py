@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from recsys_lib.errors import SettingsError
-from recsys_lib.increment.plan import lesson_windows, plan
+from recsys_lib.increment.plan import lesson_windows, lone_window, plan
 
 
 def test_history_comes_first_and_then_the_asked_increments_one_by_one() -> None:
@@ -67,3 +67,25 @@ def test_a_log_without_rows_is_an_error() -> None:
 def test_a_lesson_covers_what_the_champion_has_not_learned() -> None:
     assert lesson_windows(champion_learned=27, window=28) == (28, 28)
     assert lesson_windows(champion_learned=26, window=29) == (27, 29)
+
+
+@pytest.mark.parametrize(
+    ("windows", "history", "lone"),
+    [
+        ([0, 1400, 1401, 1402], 4, True),
+        ([-900, 0, 1], 1, True),
+        ([0, 1, 2, 3], 1, False),
+        ([0, 2, 3, 4], 4, False),
+        ([0, 1, 9], 4, False),
+        ([7], 1, False),
+    ],
+)
+def test_a_window_that_stands_alone_before_all_others_is_told_with_what_to_do(
+    windows: list[int], history: int, lone: bool
+) -> None:
+    told = lone_window(windows, history)
+    assert (told is not None) is lone
+    if told is not None:
+        assert f"window {windows[0]} stands alone" in told
+        assert "clean.earliest" in told
+        assert "another --out" in told

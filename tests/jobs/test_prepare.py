@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from jobs.context import Context
-from jobs.prepare import settle
+from jobs.prepare import _due, settle
 from recsys_lib.adapters.lake import Lake
+from recsys_lib.errors import SourceError
 from recsys_lib.settings import load_settings
 from recsys_lib.tables import closed_window
 from tests.clean.test_clean import GOOD, MAPPING, arrive
+
+ONCE: dict[str, Any] = {"app": "test", "version": 0}
 
 
 def at(place: float, **row: Any) -> dict[str, Any]:
@@ -42,3 +48,29 @@ def test_windows_are_closed_by_the_watermark_and_what_comes_after_is_late(
     late = {r["key"] for r in lake.read("silver").where("late").collect()}
     assert late == {"late"}
     assert lake.read("silver").count() == 7
+
+
+def silver(lake: Lake, *places: float) -> None:
+    rows = [("shop", math.floor(place), place) for place in places]
+    frame = lake.spark.createDataFrame(rows, "source string, `window` int, at double")
+    lake.append_once("silver", frame.selectExpr("*", "TIMESTAMP '2024-01-01' AS time"), **ONCE)
+
+
+def test_an_event_with_an_old_date_that_decides_where_windows_begin_is_told(
+    lake: Lake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    silver(lake, 0.5, 7.2, 8.6)
+    assert _due(context(lake, tmp_path)) == range(8)
+    assert "window 0 stands alone" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("places", "told"),
+    [((-8.5, 0.2, 1.6), "window -9 stands alone.*clean.earliest"), ((-0.5, 1.6), "windows.start")],
+)
+def test_a_history_that_ends_before_the_first_window_is_refused_with_what_to_do(
+    lake: Lake, tmp_path: Path, places: tuple[float, ...], told: str
+) -> None:
+    silver(lake, *places)
+    with pytest.raises(SourceError, match=f"{told}.*another --out"):
+        _due(context(lake, tmp_path))
