@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.histories import Histories, Scorer
 from recsys_lib.model.requests import select
 from recsys_lib.model.scorer import ModelScorer
-from recsys_lib.model.stats import ItemStats
 
 
 class ModelLaws:
@@ -60,14 +59,19 @@ class ModelLaws:
         if (shop.attributes[1] != shop.attributes[-1]).any():
             assert (found[0] != found[1]).all()
 
-    def test_old_items_keep_their_order_when_the_shop_has_grown(self) -> None:
+    def test_a_new_item_takes_from_the_others_and_gives_to_none(self) -> None:
         bundle, histories = self.bundle(), self.histories()
         shop = bundle.catalog
-        before = self.scorer(bundle).top_k(histories, shop.items)[0]
+        items, before = self.scorer(bundle).top_k(histories, shop.items)
         grown = with_new_item(shop, shop.attributes[1])
-        after = self.scorer(bundle, grown).top_k(histories, grown.items)[0]
-        without = [[item for item in row if item <= shop.items] for row in after.tolist()]
-        assert without == before.tolist()
+        found, after = self.scorer(bundle, grown).top_k(histories, grown.items)
+        for place in range(len(histories)):
+            then = dict(zip(items[place].tolist(), before[place], strict=True))
+            now = dict(zip(found[place].tolist(), after[place], strict=True))
+            taken = np.exp(now.pop(grown.items))
+            lost = {item: np.exp(then[item]) - np.exp(now[item]) for item in then}
+            assert min(lost.values()) > -1e-5
+            assert sum(lost.values()) == pytest.approx(taken, abs=1e-4)
 
     def test_scoring_leaves_its_inputs_as_they_were(self) -> None:
         bundle, histories = self.bundle(), self.histories()
@@ -119,14 +123,7 @@ class ModelLaws:
 
 def with_new_item(shop: Catalog, attributes: np.ndarray) -> Catalog:
     """The shop with one more item of these attributes, that nobody has bought."""
-    stats = shop.stats.values
-    unsold = stats.min(axis=1, keepdims=True)
-    return replace(
-        shop,
-        ids=np.append(shop.ids, "new"),
-        attributes=np.concatenate([shop.attributes, attributes[None]]),
-        stats=ItemStats(shop.stats.first, np.concatenate([stats, unsold], axis=1)),
-    )
+    return shop.extended(["new"], attributes[None])
 
 
 def _score_of(scorer: Scorer, histories: Histories, item: int, k: int) -> np.ndarray:

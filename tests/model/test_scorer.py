@@ -71,7 +71,7 @@ def test_scores_of_all_items_are_the_logarithms_of_one_distribution() -> None:
 
 def test_each_request_is_scored_with_the_counts_of_its_own_window() -> None:
     shop = catalog_of(items=2)
-    values = np.zeros((2, 3, 3), dtype=np.float32)
+    values = np.zeros((2, 3, shop.stats.values.shape[2]), dtype=np.float32)
     values[0, 1, 0] = values[1, 2, 0] = 2.0  # item 1 sells in window 10, item 2 in window 11
     scorer = ModelScorer(bundle_of(replace(shop, stats=ItemStats(10, values))))
     histories = histories_of([], [], [])
