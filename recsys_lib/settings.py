@@ -314,6 +314,7 @@ class PruneSettings(Section):
     end: float = Field(0.7, ge=0, le=1, description="share of steps at which sparsity is final")
     frequency: int = Field(5, ge=1, description="steps between mask updates")
     embeddings: bool = Field(False, description="prune embedding tables too")
+    heads: bool = Field(False, description="and the heads of past and near items")
     pattern: Literal["single", "2:4", "block"] = Field(
         "single", description="what is removed together; 2:4 follows no schedule"
     )

@@ -13,11 +13,12 @@ import numpy as np
 import tensorflow_model_optimization as tfmot
 from numpy.typing import NDArray
 
-from recsys_lib.model.tensorflow import keras
+from recsys_lib.model.tensorflow import keras, tf
 from recsys_lib.settings import PruneSettings
 
 # Output layers of a single number: too few weights to be worth a mask.
 DENSE = ("copy_out", "near_out", "gate", "popularity", "gap", "worth", "value")
+HEADS = ("copy_item", "copy_hidden", "copy_hidden_2", "near_hidden", "near_hidden_2")
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,13 @@ class MagnitudePruner:
             if hasattr(layer, "pruning_step"):
                 layer.pruning_step.assign(step)
 
+    def resume(self, network: Any) -> None:
+        """Masks as the weights were left: what was zero stays so, also when the schedule is over
+        and no step would make the masks anew."""
+        for layer in network.layers.values():
+            for weight, mask, _ in getattr(layer, "pruning_vars", []):
+                mask.assign(tf.cast(weight != 0, mask.dtype))
+
     def sparsity(self, arrays: dict[str, NDArray[np.float32]]) -> dict[str, float]:
         """Share of zeros of every pruned variable, and of all of them as `total`."""
         pruned = {
@@ -80,4 +88,6 @@ class MagnitudePruner:
         return {"block_size": self.settings.block, "block_pooling_type": "AVG"}
 
     def _prunes(self, name: str, is_table: bool) -> bool:
-        return self.settings.embeddings if is_table else name not in DENSE
+        if is_table:
+            return self.settings.embeddings
+        return name not in DENSE and (self.settings.heads or name not in HEADS)

@@ -478,3 +478,79 @@ def unpacked(values: NDArray[np.int8], scale: Floats, places: Ints) -> Floats:
         for n in range(len(row)):
             out[place, n] = np.float32(row[n]) * by
     return out
+
+
+@compiled
+def alike(
+    own: tuple[Offsets, Ints],
+    amounts: tuple[Floats, Floats],
+    near: tuple[Offsets, Ints],
+    attributes: Ints,
+    little: float,
+) -> tuple[Floats, Floats]:
+    """Of `own` items of each user and of those `near`, ragged, by each of A attributes: what the
+    user's own items with the same value weigh together, `little` added, and the inverse of the
+    shortest time since one of them, but for the item itself; 0 where there is none.
+
+    float32 [R, 2 A] of both. `amounts` [R] of own items: weight, and time since (above 0). Value 0
+    is unknown, and like nothing.
+    """
+    weight, since = amounts
+    users, width = len(own[0]) - 1, attributes.shape[1]
+    longest = 0
+    for user in range(users):
+        longest = max(longest, own[0][user + 1] - own[0][user])
+    slots, keys = slots_for(longest), np.empty(longest, np.int32)
+    sums, latest = np.empty(longest, np.float32), np.empty((longest, 2), np.float32)
+    kinds = slots, keys, sums, latest, np.empty(longest, np.int32)
+    told = np.empty((len(own[1]), 2 * width), np.float32)
+    beside = np.empty((len(near[1]), 2 * width), np.float32)
+    for user in range(users):
+        mine = slice(own[0][user], own[0][user + 1])
+        there = slice(near[0][user], near[0][user + 1])
+        for a in range(width):
+            both = slice(2 * a, 2 * a + 2)
+            _kinds_of(kinds, own[1][mine], attributes[:, a], weight[mine], since[mine])
+            _of_kind(kinds, own[1][mine], attributes[:, a], little, told[mine, both])
+            _of_kind(kinds, near[1][there], attributes[:, a], little, beside[there, both])
+    return told, beside
+
+
+Kinds = tuple[NDArray[np.int32], NDArray[np.int32], Floats, Floats, NDArray[np.int32]]
+"""A table of values with what the items of each weigh, the two shortest inverse times since one of
+them was taken, and which item that of the first is."""
+
+
+@compiled
+def _kinds_of(kinds: Kinds, items: Ints, value_of: Ints, weight: Floats, since: Floats) -> None:
+    slots, keys, sums, latest, whose = kinds
+    slots[:] = -1
+    known = 0
+    for row, item in enumerate(items):
+        value, inverse = value_of[item], np.float32(1) / since[row]
+        if value == 0:
+            continue
+        slot = slot_of(slots, keys, value)
+        place = slots[slot]
+        if place < 0:
+            place = slots[slot] = known
+            keys[place], sums[place], whose[place] = value, np.float32(0), 0
+            latest[place] = np.float32(0)
+            known += 1
+        sums[place] += weight[row]
+        if inverse > latest[place, 0]:
+            latest[place, 1] = latest[place, 0]
+            latest[place, 0], whose[place] = inverse, item
+        elif inverse > latest[place, 1]:
+            latest[place, 1] = inverse
+
+
+@compiled
+def _of_kind(kinds: Kinds, items: Ints, value_of: Ints, little: float, out: Floats) -> None:
+    slots, keys, sums, latest, whose = kinds
+    for row, item in enumerate(items):
+        place = slots[slot_of(slots, keys, value_of[item])]
+        out[row, 0], out[row, 1] = little, np.float32(0)
+        if place >= 0:
+            out[row, 0] += sums[place]
+            out[row, 1] = latest[place, 1 if whose[place] == item else 0]

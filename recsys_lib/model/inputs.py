@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_lib.model.affinity import with_affinity
 from recsys_lib.model.compiled import dated
 from recsys_lib.model.copies import copies
-from recsys_lib.model.histories import Histories
-from recsys_lib.model.neighbours import Neighbours, nearby, nothing_near
+from recsys_lib.model.histories import Histories, Ints
+from recsys_lib.model.neighbours import Nearby, Neighbours
+from recsys_lib.model.neighbours import near as found_near
 from recsys_lib.model.ragged import lengths_of, pad_left, pad_right
 
 EVENT_FACTS = ("log_time_to_decision", "log_time_to_next", "log_value")
@@ -33,11 +35,13 @@ class Inputs:
     recent_items, recent_types  int32 [B, L]  latest events, right-aligned, 0 padded
     recent_facts                 float32 [B, L, len(EVENT_FACTS)]  of the latest events
     copy_items, copy_types      int32 [B, M]  distinct past items, most frequent first, 0 padded
-    copy_features               float32 [B, M, len(copies.COPY_FEATURES)]
+    copy_features               float32 [B, M, len(copies.COPY_FEATURES) + G]
     near_items                  int32 [B, C]  items near the latest events, 0 padded
-    near_features               float32 [B, C, len(neighbours.FEATURES)]
+    near_features               float32 [B, C, len(neighbours.FEATURES) + G]
     user_features               float32 [B, len(copies.USER_FEATURES)]
     profile                     int32 [B, P]
+
+    G = A * len(affinity.FEATURES), of A attributes; 0 where these are not asked for.
     """
 
     recent_items: NDArray[np.int32]
@@ -56,21 +60,30 @@ class Inputs:
 
 
 def inputs(
-    histories: Histories, recent: int, copied_items: int, decay: float, near: Near | None = None
+    histories: Histories,
+    recent: int,
+    copied_items: int,
+    decay: float,
+    near: Near | None = None,
+    attributes: Ints | None = None,
 ) -> Inputs:
     """Dense tensors of these histories, as wide as the longest of them needs (at most the limits).
 
-    `decay` is the weight of a count per window of age; without `near` no item is near. Widths are
-    rounded up to powers of two so that a compiled graph is traced for few shapes.
+    `decay` is the weight of a count per window of age; without `near` no item is near. `attributes`
+    of items int32 [N + 1, A]; None: their kinds are not compared. Widths are rounded up to powers
+    of two so that a compiled graph is traced for few shapes.
     """
     age = ages(histories)
     lengths = lengths_of(histories.offsets)
     width = _round_up(int(lengths.max(initial=1)), recent)
     copied = copies(histories, age, copied_items, decay)
     wide = _round_up(int(np.diff(copied.offsets).max(initial=1)), copied_items)
-    near_items, near_features = nothing_near(len(histories))
+    beside, limit = Nearby.none(len(histories)), 1
     if near is not None:
-        near_items, near_features = nearby(histories, near.known, near.events, near.limit)
+        beside, limit = found_near(histories, near.known, near.events, near.limit), near.limit
+    if attributes is not None:
+        copied, beside = with_affinity(copied, beside, attributes)
+    near_items, near_features = beside.padded(limit)
     return Inputs(
         recent_items=pad_left(histories.items, histories.offsets, width, 0),
         recent_types=pad_left(histories.types, histories.offsets, width, 0),

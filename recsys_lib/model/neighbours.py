@@ -95,11 +95,6 @@ def _heaviest(
     return pad_right(other[best], offsets, kept, 0), pad_right(share, offsets, kept, 0.0)
 
 
-def nothing_near(users: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """What `nearby` answers when it finds nothing."""
-    return np.zeros((users, 1), np.int32), np.zeros((users, 1, len(FEATURES)), np.float32)
-
-
 @dataclass(frozen=True)
 class Nearby:
     """CSR form: items near each history's latest events, the likeliest first.
@@ -111,18 +106,26 @@ class Nearby:
     items: NDArray[np.int32]
     features: NDArray[np.float32]
 
+    @staticmethod
+    def none(users: int) -> Nearby:
+        """Nothing is near anybody."""
+        nothing = np.zeros((0, len(FEATURES)), np.float32)
+        return Nearby(np.zeros(users + 1, np.int64), np.zeros(0, np.int32), nothing)
+
+    def padded(self, limit: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """As dense tensors: (int32 [B, C] 0 padded, float32 [B, C, F]); C is a power of two, or
+        `limit`, which no row exceeds."""
+        most = int(np.diff(self.offsets).max(initial=0))
+        width = min(limit, 1 << max(0, (most - 1).bit_length()))
+        items = pad_right(self.items, self.offsets, width, 0)
+        return items, pad_right(self.features, self.offsets, width, 0.0)
+
 
 def nearby(
     histories: Histories, known: Neighbours, events: int, limit: int
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """`near` as dense tensors: (int32 [B, C] 0 padded, float32 [B, C, len(FEATURES)])."""
-    found = near(histories, known, events, limit)
-    most = int(np.diff(found.offsets).max(initial=0))
-    if not most:
-        return nothing_near(len(histories))
-    width = min(limit, 1 << max(0, (most - 1).bit_length()))
-    items = pad_right(found.items, found.offsets, width, 0)
-    return items, pad_right(found.features, found.offsets, width, 0.0)
+    return near(histories, known, events, limit).padded(limit)
 
 
 def near(histories: Histories, known: Neighbours, events: int, limit: int) -> Nearby:

@@ -36,6 +36,9 @@ class Spec:
     `items` are the rows of the item tables: one for each item, unless they end (`own_items`, behind
     which `shared_rows` are for all others; see tail).
 
+    `affinity` features of each attribute are read by the heads; 0 by those that were made before
+    there were any.
+
     A network that was shrunk says what is left of each block (`block_heads`, `block_neurons`) and
     how large a head is; where these are not set, all blocks are as large as `heads` and
     `feed_forward_size` say, and the heads share the embedding among them.
@@ -56,6 +59,7 @@ class Spec:
     stats: int = len(STATS)
     near_events: int = 32
     near_items: int = 256
+    affinity: int = 0
     own_items: int = 0
     shared_rows: int = 0
     head_size: int = 0
@@ -67,6 +71,11 @@ class Spec:
         return replace(
             self, items=items, types=types, attributes=tuple(attributes), profile=tuple(profile)
         )
+
+    @property
+    def kindred(self) -> int:
+        """Features that tell how the user stands to items of the same kind."""
+        return self.affinity * len(self.attributes)
 
     def heads_of(self, block: int) -> int:
         return self.block_heads[block] if self.block_heads else self.heads
@@ -137,12 +146,12 @@ class Network:
             "popularity", 2 * d, spec.stats, scale=0.0, bias=[1.0] + [0.0] * (spec.stats - 1)
         )
         self._dense("gate", 2 * d, 2, scale=0.0, bias=[1.5, -4.0])
-        copied = len(COPY_FEATURES) + spec.stats + len(USER_FEATURES) + 4 + 8 + 2
+        copied = len(COPY_FEATURES) + spec.kindred + spec.stats + len(USER_FEATURES) + 4 + 8 + 2
         self._dense("copy_item", d, 8)
         self._dense("copy_hidden", copied, spec.copy_size, "relu")
         self._dense("copy_hidden_2", spec.copy_size, spec.copy_size, "relu")
         self._dense("copy_out", spec.copy_size, 1, scale=0.0)
-        near = len(NEAR_FEATURES) + spec.stats + len(USER_FEATURES) + 8 + 2
+        near = len(NEAR_FEATURES) + spec.kindred + spec.stats + len(USER_FEATURES) + 8 + 2
         self._dense("near_hidden", near, spec.copy_size, "relu")
         self._dense("near_hidden_2", spec.copy_size, spec.copy_size, "relu")
         self._dense("near_out", spec.copy_size, 1, scale=0.0)

@@ -37,6 +37,7 @@ class ModelScorer:
         self._pool = self.network.pool(tf.range(shop.items + 1), tf.constant(shop.lookups))
         spec, known = self.network.spec, shop.neighbours
         self._near = None if known is None else Near(known, spec.near_events, spec.near_items)
+        self._attributes = shop.attributes if spec.affinity else None
         self._matrices: dict[int, tf.Tensor] = {}
         self._score: Any = None
 
@@ -83,6 +84,7 @@ class ModelScorer:
             self.bundle.copy_items,
             self.bundle.decay,
             self._near,
+            self._attributes,
         )
 
     def _matrix(self, row: int) -> tf.Tensor:

@@ -32,6 +32,8 @@ Reader = Callable[[int], Iterator[pa.RecordBatch]]
 class Feed:
     """Makes batches. Everything random comes from `seed`, the rank and the epoch.
 
+    Without `affinity` the kinds of items are not compared: a network that does not read it.
+
     What is drawn for a whole batch comes from `common`, so that all ranks look up the same rows of
     the tables. Only decisions before `cut` on the window axis count; with `later`, only those from
     it on.
@@ -44,6 +46,7 @@ class Feed:
     train: TrainSettings
     seed: int
     common: int = 0
+    affinity: bool = True
     cut: float = math.inf
     later: bool = False
 
@@ -134,7 +137,12 @@ class Feed:
         """`new` of the examples, which come first, are new ones; None: all."""
         new = len(histories) if new is None else new
         x = inputs(
-            histories, self.model.recent_events, self.model.copy_items, self.model.decay, self._near
+            histories,
+            self.model.recent_events,
+            self.model.copy_items,
+            self.model.decay,
+            self._near,
+            self.catalog.attributes if self.affinity else None,
         ).as_dict()
         if not self.later:
             x = augmented(x, self.train, random)

@@ -67,6 +67,10 @@ class Pruner(Protocol):
         """Tell every mask which step of the schedule it is."""
         ...
 
+    def resume(self, network: Any) -> None:
+        """Masks of a lesson that goes on where it was left."""
+        ...
+
     def sparsity(self, arrays: dict[str, Any]) -> dict[str, float]:
         """Share of zeros by variable name, of the variables that are pruned."""
         ...

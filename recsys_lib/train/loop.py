@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from recsys_lib.errors import RanksError
+from recsys_lib.model.affinity import FEATURES as AFFINITY
 from recsys_lib.model.bundle import Bundle
 from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.folder import folder_bytes
@@ -54,6 +55,7 @@ def learn_increment(lesson: Lesson) -> dict[str, Any]:
     catalog = lesson.read_catalog()
     parent = Bundle.load(lesson.parent).grown(catalog).settled() if lesson.parent else None
     catalog = parent.catalog if parent else catalog.settled(Cut.of(lesson.model.model_dump()))
+    spec = _spec(lesson, catalog, parent)
     feed = Feed(
         catalog=catalog,
         task=lesson.task,  # type: ignore[arg-type]
@@ -62,6 +64,7 @@ def learn_increment(lesson: Lesson) -> dict[str, Any]:
         train=lesson.train,
         seed=lesson.seed + 1000 * hvd.rank(),
         common=lesson.seed,
+        affinity=bool(spec.affinity),
         cut=_cut(lesson),
     )
     examples = int(_total(feed.count(_own(_new(lesson)))))
@@ -76,7 +79,7 @@ def learn_increment(lesson: Lesson) -> dict[str, Any]:
     steps = steps_of(lesson, examples, whole, first=parent is None)
     pruner = _pruner(lesson, parent, steps)
     wrap, half = pruner.wrap if pruner else None, lesson.train.half
-    network = Network(_spec(lesson, catalog, parent), lesson.seed, wrap, half)
+    network = Network(spec, lesson.seed, wrap, half)
     if parent:
         load_arrays(network, parent.arrays)
     rate = tf.Variable(0.0, trainable=False)
@@ -87,6 +90,7 @@ def learn_increment(lesson: Lesson) -> dict[str, Any]:
     keeper = Keeper(lesson, network, built, variables)
     start = min(steps - 1, keeper.seen // whole)
     hvd.broadcast_variables([*variables.values(), *built.variables()], root_rank=0)
+    _resume(pruner, network, start)
 
     share = lesson.train.rehearsal / (1 + lesson.train.rehearsal)
     new = _own_or_all(_new(lesson), feed)
@@ -159,6 +163,11 @@ def learn_increment(lesson: Lesson) -> dict[str, Any]:
     _total(0.0)  # no rank reports success before the files are there
     hvd.shutdown()
     return {**summary, "bytes": folder_bytes(Path(lesson.folder))}
+
+
+def _resume(pruner: Any, network: Network, start: int) -> None:
+    if pruner and start:
+        pruner.resume(network)
 
 
 def _check_finite(arrays: dict[str, np.ndarray]) -> None:
@@ -292,8 +301,9 @@ def _spec(lesson: Lesson, catalog: Catalog, parent: Bundle | None) -> Any:
     sizes = {name: m[name] for name in shared}
     stats = catalog.stats.values.shape[2]
     shop = {"attributes": catalog.sizes, "profile": catalog.profile, "stats": stats}
+    told = {"affinity": len(AFFINITY)}
     items = Cut.of(m).size(catalog.items)
-    return spec_of({"items": items, "types": len(catalog.types) - 1, **shop, **sizes})
+    return spec_of({"items": items, "types": len(catalog.types) - 1, **shop, **told, **sizes})
 
 
 def _tell(lesson: Lesson, step: int, steps: int, curve: list[tuple[int, float]]) -> None:

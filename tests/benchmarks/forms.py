@@ -33,6 +33,7 @@ class SavedModelScorer:
         inner = ModelScorer(bundle, shop)
         self.name, self._shop, self._spec = name, inner.bundle.catalog, inner.network.spec
         self._near, self._bundle = inner._near, inner.bundle
+        self._attributes = inner._attributes
         if not folder.exists():
             _save(inner, folder)
         self._answer = tf.saved_model.load(str(folder)).signatures["serving_default"]
@@ -48,6 +49,7 @@ class SavedModelScorer:
             self._bundle.copy_items,
             self._bundle.decay,
             self._near,
+            self._attributes,
         )
         x = {name: tf.constant(value) for name, value in made.as_dict().items()}
         pairs = np.stack([histories.row, histories.items.astype(np.int64)], 1)
@@ -65,7 +67,8 @@ def _save(scorer: ModelScorer, folder: Path) -> None:
     weights = scorer.network.layers
     module.layers = [layer for name, layer in weights.items() if name not in ("items", "item_bias")]
     scorer._pool = pool  # so that the graph reads the variable, and holds no copy
-    probe = inputs(_nobody(len(scorer.bundle.catalog.profile)), 1, 1, 0.9).as_dict()
+    nobody = _nobody(len(scorer.bundle.catalog.profile))
+    probe = inputs(nobody, 1, 1, 0.9, attributes=scorer._attributes).as_dict()
 
     def answer(seen: Any, k: Any, **x: Any) -> dict[str, Any]:
         found, best = scorer._score_graph(x, module.matrix, module.stats, seen, k)

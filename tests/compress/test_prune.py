@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from recsys_lib.compress.prune import DENSE, MagnitudePruner
+from recsys_lib.compress.prune import DENSE, HEADS, MagnitudePruner
 from recsys_lib.model.network import Network
-from recsys_lib.model.weights import named_arrays
+from recsys_lib.model.weights import load_arrays, named_arrays
 from recsys_lib.settings import PruneSettings
 from tests.model.tiny import catalog_of, spec_for
 
@@ -14,10 +14,16 @@ SETTINGS = PruneSettings(final_sparsity=0.5, step=0.5, begin=0.2, end=0.8, frequ
 SHOP = catalog_of(5)
 
 
-def after(steps: int, pruner: MagnitudePruner) -> dict[str, np.ndarray]:
-    """What is saved when every layer has been called in training for so many steps."""
+def after(
+    steps: int, pruner: MagnitudePruner, left: dict[str, np.ndarray] | None = None, start: int = 0
+) -> dict[str, np.ndarray]:
+    """What is saved when every layer has been called in training up to so many steps, from `start`
+    on where a lesson was `left` there."""
     network = Network(spec_for(SHOP), seed=1, wrap=pruner.wrap)
-    for step in range(steps):
+    if left is not None:
+        load_arrays(network, left)
+        pruner.resume(network)
+    for step in range(start, steps):
         pruner.at_step(network, step)
         for layer in network.layers.values():
             if hasattr(layer, "pruning_step"):
@@ -61,21 +67,38 @@ def test_a_parent_sparser_than_wanted_does_not_break_the_schedule() -> None:
     assert found["block_0_query/kernel"] == pytest.approx(0.5, abs=0.02)
 
 
+@pytest.mark.parametrize("left_at", [1, 5, 9])
+def test_a_lesson_that_is_resumed_ends_as_sparse_as_one_that_was_not(left_at: int) -> None:
+    pruner = MagnitudePruner(SETTINGS, steps=10)
+    resumed = after(10, pruner, left=after(left_at, pruner), start=left_at)
+    assert pruner.sparsity(resumed) == pruner.sparsity(after(10, pruner))
+
+
+def test_what_a_resumed_lesson_had_pruned_is_masked_and_not_only_zero() -> None:
+    pruner = MagnitudePruner(SETTINGS, steps=10)
+    network = Network(spec_for(SHOP), seed=1, wrap=pruner.wrap)
+    load_arrays(network, after(9, pruner))
+    pruner.resume(network)
+    layer = network.layers["block_0_query"]
+    assert float(tf.reduce_mean(layer.pruning_vars[0][1])) == pytest.approx(0.5, abs=0.02)
+
+
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_a_fine_tune_of_a_few_steps_has_a_schedule(steps: int) -> None:
     after(steps, MagnitudePruner(SETTINGS, steps))
 
 
-def test_tables_and_single_outputs_are_left_dense_unless_asked() -> None:
-    dense, tables = (
-        MagnitudePruner(SETTINGS.model_copy(update={"embeddings": asked}), steps=10)
-        for asked in (False, True)
-    )
+def test_tables_heads_and_single_outputs_are_left_dense_unless_asked() -> None:
     arrays = named_arrays(Network(spec_for(SHOP), seed=1))
-    counted = {name.split("/")[0] for name in dense.sparsity(arrays)} - {"total"}
-    assert not counted & {*DENSE, "items", "types", "positions"}
-    assert "block_0_query" in counted
-    assert "items/embeddings" in tables.sparsity(arrays)
+
+    def counted(**asked: bool) -> set[str]:
+        pruner = MagnitudePruner(SETTINGS.model_copy(update=asked), steps=10)
+        return {name.split("/")[0] for name in pruner.sparsity(arrays)} - {"total"}
+
+    assert not counted() & {*DENSE, *HEADS, "items", "types", "positions"}
+    assert "block_0_query" in counted()
+    assert counted(heads=True) - counted() == set(HEADS)
+    assert "items" in counted(embeddings=True)
 
 
 def test_total_sparsity_is_the_share_of_zeros_of_all_pruned_weights() -> None:

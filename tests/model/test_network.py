@@ -18,7 +18,7 @@ SHOP = catalog_of(attributes=[[0], [1], [1], [2], [2], [2]], profile=(2,))
 
 
 def tensors(histories: Histories) -> dict[str, tf.Tensor]:
-    x = inputs(histories, 8, 8, 0.9).as_dict()
+    x = inputs(histories, 8, 8, 0.9, attributes=SHOP.attributes).as_dict()
     return {name: tf.constant(value) for name, value in x.items()}
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import tensorflow as tf
 
+from recsys_lib.model.affinity import FEATURES as AFFINITY
 from recsys_lib.model.bundle import Bundle
 from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.histories import Histories
@@ -26,6 +27,7 @@ SIZES: dict[str, Any] = {
     "heads": 2,
     "feed_forward_size": 8,
     "copy_size": 4,
+    "affinity": len(AFFINITY),
     "recent_events": 8,
 }
 

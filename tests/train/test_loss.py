@@ -47,7 +47,7 @@ def by_hand(bundle: Bundle, histories: Histories, targets: Targets) -> float:
     network = Network(spec_of(bundle.spec), seed=0)
     load_arrays(network, bundle.arrays)
     pool = network.pool(tf.range(SHOP.items + 1), tf.constant(SHOP.lookups))
-    x = inputs(histories, 8, 16, 0.9)
+    x = inputs(histories, 8, 16, 0.9, attributes=SHOP.attributes)
     tensors = {name: tf.constant(value) for name, value in x.as_dict().items()}
     stats = SHOP.stats.values[SHOP.stats.rows(histories.now)]
     context = network.user_context(tensors, pool)

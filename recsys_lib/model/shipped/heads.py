@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 
 from recsys_lib.model.bundle import Arrays
 from recsys_lib.model.compiled import first_layer
-from recsys_lib.model.copies import COPY_FEATURES, USER_FEATURES
+from recsys_lib.model.copies import USER_FEATURES
 from recsys_lib.model.histories import Floats, Ints, Offsets
-from recsys_lib.model.neighbours import FEATURES as NEAR_FEATURES
 
 
 class Head:
@@ -20,11 +19,11 @@ class Head:
 
     def __init__(self, name: str, arrays: Arrays, kinds: int, stats: int) -> None:
         """`kinds`: numbers that tell the kind of an item; `stats`: its statistics."""
-        own = len(COPY_FEATURES if name == "copy" else NEAR_FEATURES)
         typed = arrays["copy_types/embeddings"] if name == "copy" else np.zeros((1, 0), np.float32)
-        sizes = [own, stats, len(USER_FEATURES), typed.shape[1], kinds, 1]
         kernel, bias = arrays[f"{name}_hidden/kernel"], arrays[f"{name}_hidden/bias"]
-        parts = np.split(np.asarray(kernel, np.float32), np.cumsum(sizes))
+        sizes = [stats, len(USER_FEATURES), typed.shape[1], kinds, 1]
+        own = len(kernel) - 1 - sum(sizes)
+        parts = np.split(np.asarray(kernel, np.float32), np.cumsum([own, *sizes]))
         self._own, self._stats, self._user, by_type, self._kind, match, self._bias = parts
         self._match = match[0]
         self._types = np.asarray(typed @ by_type + bias, np.float32)

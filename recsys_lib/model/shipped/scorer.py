@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_lib.errors import ModelError
+from recsys_lib.model.affinity import with_affinity
 from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.compiled import best_of, embedded
 from recsys_lib.model.copies import Copies, copies
@@ -187,6 +188,8 @@ class ShippedScorer:
         copied = copies(histories, age, b.copy_items, b.decay)
         known = b.catalog.neighbours or Neighbours.none(b.catalog.items)
         nearby = near(histories, known, spec["near_events"], spec["near_items"])
+        if spec.get("affinity"):
+            copied, nearby = with_affinity(copied, nearby, b.catalog.attributes)
         told = self._encoded(histories, age, copied.user_features)
         asking = _Asking.of(told, spec["embedding_size"], copied.offsets, nearby.offsets)
         rest = asking.gate[:, 2] - shop.search.total(asking.user, asking.taste)
