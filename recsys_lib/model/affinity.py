@@ -12,7 +12,7 @@ import numpy as np
 
 from recsys_lib.model.compiled import alike
 from recsys_lib.model.copies import Copies
-from recsys_lib.model.histories import Floats, Ints
+from recsys_lib.model.histories import Ints
 from recsys_lib.model.neighbours import Nearby
 
 FEATURES = ("log_count_of_kind", "nearness_of_kind")
@@ -27,19 +27,10 @@ def with_affinity(copied: Copies, near: Nearby, attributes: Ints) -> tuple[Copie
     behind their own features: those of the first attribute, then those of the next."""
     weight, since = np.exp(copied.features[:, 0]), np.exp(copied.features[:, 4])
     own, beside = alike(
-        (copied.offsets, copied.items),
+        (copied.offsets, copied.items, copied.features),
         (weight, since),
-        (near.offsets, near.items),
+        (near.offsets, near.items, near.features),
         attributes,
         LITTLE,
     )
-    return (
-        replace(copied, features=_behind(copied.features, own)),
-        replace(near, features=_behind(near.features, beside)),
-    )
-
-
-def _behind(features: Floats, more: Floats) -> Floats:
-    counts = more[:, :: len(FEATURES)]
-    np.log(counts, out=counts)
-    return np.concatenate([features, more], 1)
+    return replace(copied, features=own), replace(near, features=beside)

@@ -337,33 +337,24 @@ def _inserted(items: Ints, scores: Floats, item: np.int32, score: np.float32) ->
         items[place], scores[place] = item, score
 
 
-@summing
-def first_layer(
-    own: tuple[Floats, Floats],
+@compiled
+def joined(
+    made: Floats,
     match: tuple[Floats, Floats],
     known: tuple[tuple[Floats, Ints], tuple[Floats, Offsets], tuple[Floats, Ints]],
-) -> Floats:
-    """relu(x K) of rows x that are made of parts, where most parts are the same in many rows:
-    float32 [R, H].
+) -> None:
+    """What is `made` of the rows of a layer, with all else that they are made of, and relu.
 
-    own    float32 [R, F] with their kernel [F, H]
+    made   float32 [R, H]: own features times their kernel; holds the answer
     match  float32 [R] with its kernel [H]
     known  products made before, and which of them a row has: of items, of users, of event types
     """
-    (values, kernel), (strength, by) = own, match
+    strength, by = match
     (item, items), (user, users), (kind, kinds) = known
-    out = np.empty((len(values), kernel.shape[1]), np.float32)
-    for r in range(len(out)):
-        into, mine, who, what = out[r], item[items[r]], user[users[r]], kind[kinds[r]]
+    for r in range(len(made)):
+        into, mine, who, what = made[r], item[items[r]], user[users[r]], kind[kinds[r]]
         for n in range(len(into)):
-            into[n] = mine[n] + who[n] + what[n] + strength[r] * by[n]
-        for f in range(len(kernel)):
-            value, weights = values[r, f], kernel[f]
-            for n in range(len(into)):
-                into[n] += value * weights[n]
-        for n in range(len(into)):
-            into[n] = max(into[n], np.float32(0))
-    return out
+            into[n] = max(into[n] + mine[n] + who[n] + what[n] + strength[r] * by[n], np.float32(0))
 
 
 @compiled
@@ -482,38 +473,38 @@ def unpacked(values: NDArray[np.int8], scale: Floats, places: Ints) -> Floats:
 
 @compiled
 def alike(
-    own: tuple[Offsets, Ints],
+    own: tuple[Offsets, Ints, Floats],
     amounts: tuple[Floats, Floats],
-    near: tuple[Offsets, Ints],
+    near: tuple[Offsets, Ints, Floats],
     attributes: Ints,
     little: float,
 ) -> tuple[Floats, Floats]:
-    """Of `own` items of each user and of those `near`, ragged, by each of A attributes: what the
-    user's own items with the same value weigh together, `little` added, and the inverse of the
-    shortest time since one of them, but for the item itself; 0 where there is none.
+    """The features of `own` items of each user and of those `near`, ragged, with two more for each
+    of A attributes: the log of what the user's own items with the same value weigh together, and
+    `little`; and the inverse of the shortest time since one of them, but for the item itself, or 0.
 
-    float32 [R, 2 A] of both. `amounts` [R] of own items: weight, and time since (above 0). Value 0
-    is unknown, and like nothing.
+    float32 [R, F + 2 A] of both. `amounts` [R] of own items: weight, and time since (above 0).
+    Value 0 is unknown, and like nothing.
     """
-    weight, since = amounts
-    users, width = len(own[0]) - 1, attributes.shape[1]
     longest = 0
-    for user in range(users):
+    for user in range(len(own[0]) - 1):
         longest = max(longest, own[0][user + 1] - own[0][user])
     slots, keys = slots_for(longest), np.empty(longest, np.int32)
     sums, latest = np.empty(longest, np.float32), np.empty((longest, 2), np.float32)
     kinds = slots, keys, sums, latest, np.empty(longest, np.int32)
-    told = np.empty((len(own[1]), 2 * width), np.float32)
-    beside = np.empty((len(near[1]), 2 * width), np.float32)
-    for user in range(users):
-        mine = slice(own[0][user], own[0][user + 1])
-        there = slice(near[0][user], near[0][user + 1])
-        for a in range(width):
-            both = slice(2 * a, 2 * a + 2)
-            _kinds_of(kinds, own[1][mine], attributes[:, a], weight[mine], since[mine])
-            _of_kind(kinds, own[1][mine], attributes[:, a], little, told[mine, both])
-            _of_kind(kinds, near[1][there], attributes[:, a], little, beside[there, both])
-    return told, beside
+    nothing = np.log(np.float32(little))
+    wide = _widened(own[2], 2 * attributes.shape[1]), _widened(near[2], 2 * attributes.shape[1])
+    for user in range(len(own[0]) - 1):
+        for a in range(attributes.shape[1]):
+            start, end = own[0][user], own[0][user + 1]
+            known = _kinds_of(kinds, own[1], amounts, attributes[:, a], start, end)
+            for place in range(known):
+                sums[place] = np.log(sums[place] + np.float32(little))
+            at = own[2].shape[1] + 2 * a
+            _of_kind(kinds, own[1], attributes[:, a], (start, end, at), nothing, wide[0])
+            start, end, at = near[0][user], near[0][user + 1], near[2].shape[1] + 2 * a
+            _of_kind(kinds, near[1], attributes[:, a], (start, end, at), nothing, wide[1])
+    return wide
 
 
 Kinds = tuple[NDArray[np.int32], NDArray[np.int32], Floats, Floats, NDArray[np.int32]]
@@ -522,11 +513,26 @@ them was taken, and which item that of the first is."""
 
 
 @compiled
-def _kinds_of(kinds: Kinds, items: Ints, value_of: Ints, weight: Floats, since: Floats) -> None:
-    slots, keys, sums, latest, whose = kinds
+def _widened(features: Floats, more: int) -> Floats:
+    """With room for so many more columns."""
+    width = features.shape[1]
+    out = np.empty((len(features), width + more), np.float32)
+    for row in range(len(features)):
+        for n in range(width):
+            out[row, n] = features[row, n]
+    return out
+
+
+@compiled
+def _kinds_of(
+    kinds: Kinds, items: Ints, amounts: tuple[Floats, Floats], value_of: Ints, start: int, end: int
+) -> int:
+    """How many values the items start : end have, which the table then holds."""
+    (slots, keys, sums, latest, whose), (weight, since) = kinds, amounts
     slots[:] = -1
     known = 0
-    for row, item in enumerate(items):
+    for row in range(start, end):
+        item = items[row]
         value, inverse = value_of[item], np.float32(1) / since[row]
         if value == 0:
             continue
@@ -543,14 +549,24 @@ def _kinds_of(kinds: Kinds, items: Ints, value_of: Ints, weight: Floats, since: 
             latest[place, 0], whose[place] = inverse, item
         elif inverse > latest[place, 1]:
             latest[place, 1] = inverse
+    return known
 
 
 @compiled
-def _of_kind(kinds: Kinds, items: Ints, value_of: Ints, little: float, out: Floats) -> None:
-    slots, keys, sums, latest, whose = kinds
-    for row, item in enumerate(items):
+def _of_kind(
+    kinds: Kinds,
+    items: Ints,
+    value_of: Ints,
+    where: tuple[int, int, int],
+    nothing: float,
+    out: Floats,
+) -> None:
+    """Of the items in rows where[0] : where[1], in the two columns from where[2] on."""
+    (slots, keys, sums, latest, whose), (start, end, at) = kinds, where
+    for row in range(start, end):
+        item = items[row]
         place = slots[slot_of(slots, keys, value_of[item])]
-        out[row, 0], out[row, 1] = little, np.float32(0)
+        out[row, at], out[row, at + 1] = nothing, np.float32(0)
         if place >= 0:
-            out[row, 0] += sums[place]
-            out[row, 1] = latest[place, 1 if whose[place] == item else 0]
+            out[row, at] = sums[place]
+            out[row, at + 1] = latest[place, 1 if whose[place] == item else 0]

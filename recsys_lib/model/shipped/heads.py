@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_lib.model.bundle import Arrays
-from recsys_lib.model.compiled import first_layer
+from recsys_lib.model.compiled import joined
 from recsys_lib.model.copies import USER_FEATURES
 from recsys_lib.model.histories import Floats, Ints, Offsets
 
@@ -47,7 +47,9 @@ class Head:
         match [R], features of users [B, ...] with the row of each [R], event types [R]."""
         (features, row), (kernel, bias), (out, shift) = user, self._second, self._out
         told = (known, items), (features @ self._user, row), (self._types, types)
-        hidden = first_layer((own, self._own), (match, self._match), told) @ kernel
+        first = own @ self._own
+        joined(first, (match, self._match), told)
+        hidden = first @ kernel
         hidden += bias
         np.maximum(hidden, 0, out=hidden)
         learned = hidden @ out
