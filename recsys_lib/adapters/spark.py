@@ -17,6 +17,9 @@ STATIC = {
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
     "spark.ui.showConsoleProgress": "false",
     "spark.sql.legacy.parquet.nanosAsLong": "true",
+    # On local files each step of Hadoop's own renames asks a program (readlink) what is there, a
+    # dozen times a commit. This one looks and renames as well, and asks nobody.
+    "spark.delta.logStore.file.impl": "io.delta.storage.LocalLogStore",
 }
 RUNTIME = {
     # A value that does not fit its type becomes null and is then quarantined with a reason.
