@@ -47,6 +47,15 @@ def identifier(text: str, rows: DataFrame) -> Column:
     return F.when(~name.isin("", "NaN", "nan"), name)
 
 
+def stamp(value: Column) -> Column:
+    """A constant that differs from one micro-batch to the next, in any expression.
+
+    Spark writes numbers and times into the code that it compiles, which then serves once. An array
+    is handed to the code, and where in it to look is not known before it runs.
+    """
+    return F.get(F.array(value), F.least(F.spark_partition_id(), F.lit(0)))
+
+
 def faults(texts: Named[str, str | None], rows: DataFrame, *, boolean: Prefix = ()) -> list[str]:
     """What is wrong with each named text, against the columns that `rows` has.
 

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from pyspark.sql import SparkSession
+from pyspark.sql import Column, SparkSession
+from pyspark.sql import functions as F
 
 from recsys_lib.errors import SettingsError
-from recsys_lib.expressions import check, column, identifier
+from recsys_lib.expressions import check, column, identifier, stamp
 
 
 @pytest.mark.parametrize(
@@ -56,3 +58,36 @@ def test_every_fault_of_a_mapping_comes_at_once_with_the_nearest_name(spark: Spa
     assert "did you mean 'UnitPrice'?" in faults[1]
     assert "not valid SQL" in faults[2]
     assert "must be a condition, got a double" in faults[3]
+
+
+def test_a_stamp_is_one_value_for_all_rows(spark: SparkSession) -> None:
+    rows = spark.range(100, numPartitions=4).select(stamp(F.lit(7)).alias("it"))
+    assert {row["it"] for row in rows.collect()} == {7}
+
+
+def test_what_is_compiled_for_one_stamp_serves_the_next(spark: SparkSession) -> None:
+    compiling = {
+        "spark.sql.codegen.wholeStage": "true",
+        "spark.sql.codegen.factoryMode": "FALLBACK",
+    }
+    before = {key: spark.conf.get(key) for key in compiling}
+    try:
+        _set(spark, compiling)
+        stamped = {said(spark, stamp(F.lit(n).cast("bigint"))) for n in (7, 8)}
+        written = {said(spark, F.lit(n).cast("bigint")) for n in (7, 8)}
+    finally:
+        _set(spark, before)
+    assert len(stamped) == 1
+    assert len(written) == 2
+
+
+def _set(spark: SparkSession, options: dict[str, Any]) -> None:
+    for key, value in options.items():
+        spark.conf.set(key, value)
+
+
+def said(spark: SparkSession, value: Column) -> str:
+    """The code that Spark writes for a projection with `value`."""
+    plan = spark.range(9).select("id", value.alias("it"))._jdf.queryExecution().executedPlan()
+    text = spark._jvm.org.apache.spark.sql.execution.debug.package.codegenString(plan)  # type: ignore[union-attr]
+    return str(re.sub(r"(?s)^.*?Generated code:", "", text))

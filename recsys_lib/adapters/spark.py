@@ -20,6 +20,8 @@ STATIC = {
     # On local files each step of Hadoop's own renames asks a program (readlink) what is there, a
     # dozen times a commit. This one looks and renames as well, and asks nobody.
     "spark.delta.logStore.file.impl": "io.delta.storage.LocalLogStore",
+    # Spark keeps 100 compiled expressions. An increment has more: it would find none of the last.
+    "spark.sql.codegen.cache.maxEntries": "2000",
 }
 RUNTIME = {
     # A value that does not fit its type becomes null and is then quarantined with a reason.

@@ -13,6 +13,7 @@ from recsys_lib.clean.refine import by_item, refined, used
 from recsys_lib.clean.split import repeated_keys, split_checked, suspects
 from recsys_lib.clean.statistics import Known, known, summarised
 from recsys_lib.errors import LakeError
+from recsys_lib.expressions import stamp
 from recsys_lib.mapping import Mapping
 from recsys_lib.settings import CleanSettings
 from recsys_lib.tables import Lake, closed_window
@@ -48,7 +49,7 @@ def clean_increment(
 
 def _write(lake: Lake, fresh: Increment, mapping: Mapping, settings: CleanSettings) -> None:
     landed = fresh.to_version
-    stamp = F.lit(landed).cast("bigint")
+    number = stamp(F.lit(landed).cast("bigint"))
     told = known_before(lake, landed, settings)
     checked = judged(lake, lake.read(fresh), fresh, mapping, settings, told)
     checked = checked.persist() if looks_around(mapping, settings) else checked
@@ -63,9 +64,9 @@ def _write(lake: Lake, fresh: Increment, mapping: Mapping, settings: CleanSettin
         # Quarantine first: duplicates are found against silver, which must still be the old one.
         once: dict[str, Any] = {"app": READER, "version": landed}
         none = F.lit(None).cast("bigint")  # until the row is re-ingested
-        aside = split.rejected.withColumns({"landed": stamp, "reingested": none})
+        aside = split.rejected.withColumns({"landed": number, "reingested": none})
         lake.append_once("quarantine", aside.coalesce(files), **once)
-        valid = split.valid.withColumns({"late": late(closed_window(lake)), "landed": stamp})
+        valid = split.valid.withColumns({"late": late(closed_window(lake)), "landed": number})
         valid = with_statistics(lake, valid, landed, settings, told).coalesce(files)
         lake.append_once("silver", valid, **once)
     finally:

@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from recsys_lib.errors import SettingsError
-from recsys_lib.expressions import column
+from recsys_lib.expressions import column, stamp
 from recsys_lib.mapping import Mapping
 from recsys_lib.tables import Lake
 
@@ -105,7 +105,7 @@ def place(
     if mapping.time.period is not None:
         window = column(mapping.time.period, rows).cast("int")
         return window, window.cast("double")
-    sane = plausible(time, earliest, F.current_timestamp())
+    sane = plausible(time, earliest, stamp(F.current_timestamp()))
     if axis.start is None:
         none = F.lit(None)
         return none.cast("int"), none.cast("double")
