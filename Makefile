@@ -129,7 +129,7 @@ fuzz: setup ## hostile input for SECONDS=600 at parser, landing and collector; S
 bench-collector: setup ## events a second into the collector on one core, and how long each waits
 	@$(PY) -m tests.benchmarks.collector $(ARGS)
 
-test-cluster: setup ## tests on real HDFS, YARN, Spark, Kafka, MariaDB, started and stopped; KILLS=20
+test-cluster: setup ## tests on real HDFS, YARN, Spark, Kafka, MariaDB, started and stopped; no Docker
 	@$(PY) -m pytest tests/cluster -m cluster $(ARGS)
 
 cluster-up: setup ## start HDFS, YARN, Spark, Kafka, MariaDB, MLflow on free ports, and say where they are

@@ -56,6 +56,14 @@ def stamp(value: Column) -> Column:
     return F.get(F.array(value), F.least(F.spark_partition_id(), F.lit(0)))
 
 
+def arrival(number: int) -> dict[str, Column]:
+    """What bronze says of how a row came: when, and in which micro-batch of its stream."""
+    return {
+        "arrived": stamp(F.current_timestamp()),
+        "batch": stamp(F.lit(number).cast("bigint")),
+    }
+
+
 def faults(texts: Named[str, str | None], rows: DataFrame, *, boolean: Prefix = ()) -> list[str]:
     """What is wrong with each named text, against the columns that `rows` has.
 

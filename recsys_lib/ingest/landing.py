@@ -8,7 +8,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_lib.errors import SettingsError
-from recsys_lib.expressions import stamp
+from recsys_lib.expressions import arrival
 from recsys_lib.ingest import fields
 from recsys_lib.ingest.axis import Axis, find_axis, keep_axis, kept_axis
 from recsys_lib.ingest.bronze import check_mapping, meaning, texts_of
@@ -66,12 +66,7 @@ class Landing:
             self._check(found)
             self._learn_fields(found, kept, app, number)
             rows = self._bronze(kept, found)
-            stamped = rows.withColumns(
-                {
-                    "arrived": stamp(F.current_timestamp()),
-                    "batch": stamp(F.lit(number).cast("bigint")),
-                }
-            )
+            stamped = rows.withColumns(arrival(number))
             wrote = self.lake.append_once(TABLE, stamped, app=app, version=number)
         finally:
             kept.unpersist()

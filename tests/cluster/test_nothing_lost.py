@@ -19,7 +19,7 @@ from tests.cluster.live import Live, text
 pytestmark = pytest.mark.cluster
 
 EVENTS = 200_000
-KILLS = int(os.environ.get("KILLS", "20"))
+KILLS = 20
 TOPIC = "events"
 SECONDS = 5.0  # a pass spends about so long on either
 STEPS = ("landing from", "landing from", "cleaning")  # what the job's log says as it begins one

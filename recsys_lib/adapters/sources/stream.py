@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 
 from recsys_lib.adapters.folders import absolute, file_system
 from recsys_lib.adapters.lake import Lake
 from recsys_lib.adapters.sources.files import readable
-from recsys_lib.expressions import stamp
+from recsys_lib.expressions import arrival
 from recsys_lib.settings import IngestSettings
 
 FOREVER = "36500d"
@@ -33,8 +32,7 @@ def land(
     def write(batch: DataFrame, number: int) -> None:
         # The stream's id is in the name: a lost checkpoint counts its batches from 0 again.
         stream = batch.sparkSession.sparkContext.getLocalProperty("sql.streaming.queryId")
-        stamped = batch.withColumn("arrived", stamp(F.current_timestamp()))
-        stamped = stamped.withColumn("batch", stamp(F.lit(number).cast("bigint")))
+        stamped = batch.withColumns(arrival(number))
         lake.append_once(table, stamped, app=f"land:{stream}", version=number)
 
     stream = (
