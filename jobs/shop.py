@@ -16,21 +16,18 @@ from recsys_lib.adapters.places import deliver, fetch
 from recsys_lib.adapters.shards import CatalogReader, SequenceRows
 from recsys_lib.evaluate.anomalies import strange_windows
 from recsys_lib.evaluate.slates import Shelf
-from recsys_lib.features.recipe import neighbours_before
 from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.histories import Scorer
 from recsys_lib.model.requests import requests
 from recsys_lib.settings import EvaluateSettings
 from recsys_lib.types import ModelVersion
 
-TABLES = ("vocabulary", "item_features", "item_counts", "item_returns", "plans")
+TABLES = ("vocabulary", "item_features", "item_counts", "item_returns", "neighbours", "plans")
 
 
-def shop_tables(context: Context, before: int) -> dict[str, int]:
+def shop_tables(context: Context) -> dict[str, int]:
     """Versions of the tables that `catalog_reader` reads, as they are now."""
-    tables = {name: context.lake.version(name) for name in TABLES if context.lake.exists(name)}
-    near = neighbours_before(context.lake, before)
-    return tables if near is None else {**tables, "neighbours": near}
+    return {name: context.lake.version(name) for name in TABLES if context.lake.exists(name)}
 
 
 def catalog_reader(
@@ -40,7 +37,7 @@ def catalog_reader(
 
     `pinned` names versions of tables; without it they are read as they are now.
     """
-    tables = shop_tables(context, before) if pinned is None else pinned
+    tables = shop_tables(context) if pinned is None else pinned
     mapping = context.mapping
     return CatalogReader(
         root=context.lake.root,

@@ -167,7 +167,7 @@ def _lesson(context: Context, window: int) -> Lesson | None:
         return None
     _check_targets(context)
     sequences = context.lake.version("sequences")
-    tables = {**shop_tables(context, window + 1), "sequences": sequences}
+    tables = {**shop_tables(context), "sequences": sequences}
     return lesson(
         context,
         windows,

@@ -91,6 +91,12 @@ class Lake:
         log = self._log(table)
         return [] if log is None else log.to_pyarrow_table().to_pylist()
 
+    def partitions(self, table: str) -> list[dict[str, str]]:
+        """Values of the partition columns, one for each partition, without the JVM; none where
+        there is no table."""
+        log = self._log(table)
+        return [] if log is None else log.partitions()
+
     def done(self, table: str, app: str, version: int) -> bool:
         """Whether the log of `table` already holds this (or a later) write of `app`."""
         log = self._log(table)

@@ -77,7 +77,8 @@ class SequenceRows:
         files = _files_of(self.path, self.version, windows, self.without)
         if not files:
             return
-        weight = _weights([_window(file.path) for file in files], windows, choice.fading)
+        labels = [_partition(file.path, "window") for file in files]
+        weight = _weights(labels, windows, choice.fading)
         if len(files) >= ranks:
             files, weight = files[rank::ranks], weight[rank::ranks]
         random = np.random.default_rng([self.seed, windows[1] % 2**32, epoch, rank])
@@ -137,7 +138,7 @@ class CatalogReader:
 
     Statistics cover the windows first_stats..before, made of the counts of `looks_back` windows:
     as many for one window as for all, so that a lesson and its exam are told the same. `tables`
-    holds the pinned version of vocabulary, item_features, item_counts and item_returns.
+    holds the pinned version of each.
     """
 
     root: str
@@ -189,12 +190,10 @@ class CatalogReader:
         out = np.zeros((items + 1, len(self.item_attributes)), dtype=np.int32)
         if not self.item_attributes:
             return out
-        rows = self._table("item_features", pc.field("window") < self.before).sort_by("window")
+        rows = self._table("item_features", pc.field("window") < self.before)
+        rows = _latest(rows, ("index",))
         flat = rows.column("attributes").combine_chunks().flatten().fill_null(0)
-        told = np.asarray(flat, dtype=np.int32).reshape(len(rows), out.shape[1])
-        # From the last row back, the first of an item is its latest.
-        index, first = np.unique(rows.column("index").to_numpy()[::-1], return_index=True)
-        out[index] = told[::-1][first]
+        out[rows.column("index").to_numpy()] = np.asarray(flat, np.int32).reshape(-1, out.shape[1])
         return out
 
     def _stats(self, items: int) -> ItemStats:
@@ -238,28 +237,42 @@ class CatalogReader:
         return ItemStats(stats.first, np.concatenate([stats.values, values], 2))
 
     def _neighbours(self, items: int) -> Neighbours | None:
+        """What was told last of each (item, fold), since the last base (see
+        `features.neighbours`)."""
         if "neighbours" not in self.tables:
             return None
-        known = pc.field("item") <= items
-        columns = ["item", "fold", "near", "mass", "window"]
-        rows = self._table("neighbours", known, columns)
-        near = rows.column("near").combine_chunks()
+        rows = dataset(f"{self.root}/neighbours", self.tables["neighbours"])
+        known = pc.field("window") < self.before
+        bases = [_partition(file.path, "base") for file in rows.get_fragments(filter=known)]
+        if not bases:
+            return None
+        known = known & (pc.field("base") == max(bases)) & (pc.field("item") <= items)
+        told = rows.to_table(["item", "fold", "near", "mass", "window"], filter=known)
+        told = _latest(told, ("item", "fold"))
+        near = told.column("near").combine_chunks()
         pairs = near.flatten()
-        age = self.before - 1 - rows.column("window").to_numpy()
+        age = self.before - 1 - told.column("window").to_numpy()
         aged = np.power(self.neighbour_decay, age)
         lengths = near.value_lengths().to_numpy(zero_copy_only=False)
         return merged(
-            item=np.repeat(rows.column("item").to_numpy(), lengths),
-            fold=np.repeat(rows.column("fold").to_numpy(), lengths),
+            item=np.repeat(told.column("item").to_numpy(), lengths),
+            fold=np.repeat(told.column("fold").to_numpy(), lengths),
             other=pairs.field("item").to_numpy(),
             weight=pairs.field("weight").to_numpy() * np.repeat(aged, lengths),
-            mass=_mass(rows, aged, items),
+            mass=_mass(told, aged, items),
             kept=self.neighbours,
         )
 
-    def _table(self, name: str, where: pc.Expression, columns: list[str] | None = None) -> pa.Table:
-        rows = dataset(f"{self.root}/{name}", self.tables.get(name))
-        return rows.to_table(columns, filter=where)
+    def _table(self, name: str, where: pc.Expression) -> pa.Table:
+        return dataset(f"{self.root}/{name}", self.tables.get(name)).to_table(filter=where)
+
+
+def _latest(rows: pa.Table, keys: tuple[str, ...]) -> pa.Table:
+    """Of each key the row of its latest window."""
+    order = np.lexsort([rows.column(name).to_numpy() for name in ("window", *reversed(keys))])
+    told = np.stack([rows.column(name).to_numpy()[order] for name in keys])
+    last = np.append((told[:, 1:] != told[:, :-1]).any(0), True) if len(order) else order > 0
+    return rows.take(pa.array(order[last]))
 
 
 def _mass(rows: pa.Table, aged: np.ndarray, items: int) -> np.ndarray:
@@ -315,9 +328,9 @@ def _files_of(
     return sorted(files, key=lambda file: (file.path.rsplit("/", 1)[0], _part(file.path)))
 
 
-def _window(path: str) -> int:
-    """Of a file of the partitioned table."""
-    found = re.search(r"(?:^|/)window=(-?\d+)/", path)
+def _partition(path: str, column: str) -> int:
+    """Its value for a file of a table that is partitioned by it."""
+    found = re.search(rf"(?:^|/){column}=(-?\d+)/", path)
     return int(found.group(1)) if found else 0
 
 

@@ -4,9 +4,15 @@ Two events of one user are near when at most `neighbour_distance` positions lie 
 pair weighs one over its distance. What happened at one time has no order, so its events are
 shuffled (by a hash, the same in every run): each pair of a basket then has the same chance. What
 histories know of a user comes before all that is new, so pairs cross the seam of two increments.
+
+An increment writes anew what it has touched, behind what was there: the state is, of each (item,
+fold), the row of its latest window. Once in a while all of it is written, as a `base`, so that
+nobody reads further back than that.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
@@ -16,6 +22,8 @@ from recsys_lib.settings import FeatureSettings
 from recsys_lib.types import FOLDS
 
 PARTS = 16
+WINDOWS_OF_A_BASE = 8
+"""Prepared windows that stand on one base, itself among them."""
 SCHEMA = (
     "item int, fold int, near array<struct<weight: double, item: int>>, mass double, `window` int"
 )
@@ -68,19 +76,34 @@ def pairs(coded: DataFrame, distance: int) -> DataFrame:
     return real.select("item", "fold", "other", "weight")
 
 
-def neighbours_after(
-    before: DataFrame | None, coded: DataFrame, window: int, settings: FeatureSettings
-) -> DataFrame:
-    """SCHEMA: the new state of every (item, fold) of these events, to be merged.
+def base_of(window: int, written: Iterable[tuple[int, int]]) -> int:
+    """The base that `window` stands on, given the (base, window) of all that was written before;
+    itself where it must be one."""
+    bases = [base for base, _ in written]
+    last = max(bases, default=window)
+    return window if bases.count(last) >= WINDOWS_OF_A_BASE else last
 
-    `coded` is as `coded` gives it or, where there were events before, `after_known`.
+
+def neighbours_after(
+    before: DataFrame | None,
+    coded: DataFrame,
+    window: int,
+    settings: FeatureSettings,
+    *,
+    whole: bool = False,
+) -> DataFrame:
+    """SCHEMA: the new state of every (item, fold) of these events; if `whole`, of all there are.
+
+    `before` holds the rows since the last base. `coded` is as `coded` gives it or, where there
+    were events before, `after_known`.
 
     Older weights count `neighbour_decay` less per window; only the heaviest `neighbours_kept` of
     an item are kept, as a sketch of bounded size (Metwally et al. 2005 keep heavy hitters so).
     """
     every = pairs(coded, settings.neighbour_distance).withColumn("mass", F.col("weight"))
     if before is not None:
-        every = every.unionByName(_aged(before, coded, window, settings.neighbour_decay))
+        told = before if whole else before.join(_keys(coded), ["item", "fold"], "left_semi")
+        every = every.unionByName(_aged(told, window, settings.neighbour_decay))
     # One shuffle by item serves all that follows, in parts small enough not to spill.
     by_item = every.repartition(PARTS, "item").groupBy("item", "fold", "other")
     summed = by_item.agg(F.sum("weight").alias("weight"), F.sum("mass").alias("mass"))
@@ -97,18 +120,22 @@ def neighbours_after(
     return rows.select("item", "fold", kept.alias("near"), "mass", at)
 
 
-def _aged(before: DataFrame, coded: DataFrame, window: int, decay: float) -> DataFrame:
-    """What the state knew of the items of these events, by pair, as it counts now.
+def _keys(coded: DataFrame) -> DataFrame:
+    return coded.select(F.col("index").alias("item"), "fold").distinct()
+
+
+def _aged(told: DataFrame, window: int, decay: float) -> DataFrame:
+    """The state that was told last, by pair, as it counts now.
 
     The mass of an item stands at the first of its pairs, so that nothing is read or joined twice.
     """
-    keys = coded.select(F.col("index").alias("item"), "fold").distinct()
-    touched = before.join(keys, ["item", "fold"], "left_semi")
+    last = F.max_by(F.struct("near", "mass", "window"), "window").alias("last")
+    state = told.groupBy("item", "fold").agg(last).select("item", "fold", "last.*")
     age = F.pow(F.lit(decay), F.lit(window) - F.col("window"))
 
     def pair(near: Column, place: Column) -> Column:
         mass = F.when(place == 0, F.col("mass") * age).otherwise(0.0)
         return F.struct(near["item"].alias("other"), near["weight"] * age, mass)
 
-    told = F.inline(F.transform("near", pair)).alias("other", "weight", "mass")
-    return touched.select("item", "fold", told)
+    pairs = F.inline(F.transform("near", pair)).alias("other", "weight", "mass")
+    return state.select("item", "fold", pairs)

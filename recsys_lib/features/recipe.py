@@ -47,20 +47,9 @@ def prepare_window(
     if found["events"]:
         _write_neighbours(lake, came, window, settings)
         _write_histories(lake, came, window, mapping, settings)
-        # The table changes in place: who asks about an earlier window reads this version.
-        version = {"neighbours_version": lake.version("neighbours")}
-        found = {**found, **_counts(lake, window), **version}
+        found = {**found, **_counts(lake, window)}
     lake.mark_read(came.increment, READER, window=window, counts=found)
     return found
-
-
-def neighbours_before(lake: Lake, window: int) -> int | None:
-    """Version of the table `neighbours` as it was when `window` began; None: nothing was near."""
-    closed = [r for r in lake.ledger.rows("silver", READER) if r["state"] == "read"]
-    known = [r for r in closed if r["window"] < window and "neighbours_version" in r["counts"]]
-    if not known:
-        return None
-    return int(max(known, key=lambda row: row["window"])["counts"]["neighbours_version"])
 
 
 def _write(
@@ -118,20 +107,22 @@ def _write_histories(
 
 
 def _write_neighbours(lake: Lake, came: Arrivals, window: int, settings: FeatureSettings) -> None:
-    """Without a cache, for the reason given in `_write_histories`.
-
-    Written before them: histories still end where this window's events begin, also after a crash.
-    """
+    """Written before the histories: they still end where this window's events begin, also after a
+    crash."""
     once: dict[str, Any] = {"app": READER, "version": window}
     if lake.done("neighbours", **once):
         return
-    before = lake.read("neighbours") if lake.exists("neighbours") else None
+    written = [(int(p["base"]), int(p["window"])) for p in lake.partitions("neighbours")]
+    base, before = neighbours.base_of(window, written), None
+    if written:
+        before = lake.read("neighbours").where(F.col("base") == max(written)[0])
     events = neighbours.coded(came.events, lake.read("vocabulary"))
     if lake.exists("histories"):
         known = lake.read("histories")
         events = neighbours.after_known(events, known, settings.neighbour_distance)
-    rows = neighbours.neighbours_after(before, events, window, settings)
-    lake.merge_once("neighbours", rows, on=["item", "fold"], **once)
+    rows = neighbours.neighbours_after(before, events, window, settings, whole=base == window)
+    rows = rows.withColumn("base", F.lit(base)).hint("rebalance")
+    lake.append_once("neighbours", rows, partition_by=("base", "window"), **once)
 
 
 def _item_features(

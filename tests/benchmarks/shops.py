@@ -93,7 +93,7 @@ def _mapping(shop: Shop, out: Path) -> str:
 
 
 def _versions(context: Context) -> dict[str, int]:
-    names = (*TABLES, "neighbours", "sequences")
+    names = (*TABLES, "sequences")
     return {name: context.lake.version(name) for name in names if context.lake.exists(name)}
 
 

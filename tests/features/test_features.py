@@ -4,12 +4,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from numpy.testing import assert_equal
 from pyspark.sql import DataFrame, SparkSession
 
 from recsys_lib.adapters.lake import Lake
+from recsys_lib.adapters.shards import CatalogReader
+from recsys_lib.features import neighbours
 from recsys_lib.features.recipe import prepare_window
 from recsys_lib.features.vocabulary import SCHEMA, encode, grow
 from recsys_lib.mapping import Mapping
+from recsys_lib.model.neighbours import Neighbours
 from recsys_lib.settings import FeatureSettings
 
 MAPPING = Mapping.model_validate(
@@ -79,7 +83,6 @@ def test_a_window_becomes_vocabulary_counts_sequences_and_histories(shop: Lake) 
         "known_users": 0,
         "new_items": 3,
         "new_users": 2,
-        "neighbours_version": 0,
     }
     assert rows_of(shop.read("vocabulary"), "kind", "index", "id") == [
         ("item", 1, "b"),
@@ -125,7 +128,6 @@ def test_the_next_window_starts_from_what_is_known(shop: Lake) -> None:
         "known_users": 1,
         "new_items": 1,
         "new_users": 1,
-        "neighbours_version": 1,
     }
     mine = shop.read("sequences").where("window = 2")
     assert rows_of(mine, "user", "items", "known") == [("u", [1, 2, 3, 4], 3), ("w", [3], 0)]
@@ -250,7 +252,7 @@ def test_an_event_is_near_those_of_earlier_increments_though_the_job_was_killed(
     prepare_window(shop, 2, MAPPING, plain)
     near = {
         row["item"]: [(pair["item"], round(pair["weight"], 3)) for pair in row["near"]]
-        for row in shop.read("neighbours").collect()
+        for row in shop.read("neighbours").orderBy("window").collect()
     }
     assert near == {
         1: [(2, 1.0), (3, 0.5), (4, 0.333)],
@@ -258,6 +260,33 @@ def test_an_event_is_near_those_of_earlier_increments_though_the_job_was_killed(
         3: [(2, 1.0), (4, 1.0), (1, 0.5)],
         4: [(3, 1.0), (2, 0.5), (1, 0.333)],
     }
+
+
+def near_before(lake: Lake, window: int) -> Neighbours:
+    """What a model is told of neighbours when this window begins."""
+    tables = {name: lake.version(name) for name in ("vocabulary", "item_counts", "neighbours")}
+    decay = FeatureSettings().neighbour_decay
+    told = CatalogReader(lake.root, tables, window, 0, (), (), neighbour_decay=decay)().neighbours
+    assert told is not None
+    return told
+
+
+def test_what_was_near_when_a_window_began_is_told_the_same_ever_after(
+    shop: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(neighbours, "WINDOWS_OF_A_BASE", 2)
+    told = []
+    for window in (1, 2, 3):
+        if window > 1:
+            arrive(shop, window, ("v", "cd"[window % 2], "buy", 168 * window, 1.0))
+        prepare_window(shop, window, PLAIN, FeatureSettings())
+        told.append(near_before(shop, window + 1))
+    assert sorted(p["base"] for p in shop.partitions("neighbours")) == ["1", "1", "3"]
+    for before, seen in enumerate(told, start=2):
+        again = near_before(shop, before)
+        assert_equal((again.items, again.share), (seen.items, seen.share))
+    masses = [seen.mass[0].sum() for seen in told]
+    assert masses[0] < masses[1] < masses[2], "a new base keeps what it stands for"
 
 
 def test_only_the_last_events_are_kept(shop: Lake) -> None:

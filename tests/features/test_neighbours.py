@@ -5,7 +5,15 @@ from typing import Any
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from recsys_lib.features.neighbours import SCHEMA, after_known, coded, neighbours_after, pairs
+from recsys_lib.features import neighbours
+from recsys_lib.features.neighbours import (
+    SCHEMA,
+    after_known,
+    base_of,
+    coded,
+    neighbours_after,
+    pairs,
+)
 from recsys_lib.settings import FeatureSettings
 
 EVENTS = "key string, user string, item string, time timestamp, `window` int, `order` bigint"
@@ -105,6 +113,27 @@ def test_an_item_that_came_alone_keeps_its_state_at_its_age(spark: SparkSession)
     before = state(spark, (1, 0, [(4.0, 2)], 8.0, 5))
     found = listed(neighbours_after(before, baskets(spark, (1,)), 6, settings))
     assert found == {(1, 0): ([(2.0, 2)], 4.0, 6)}
+
+
+def test_the_state_of_an_item_is_what_was_told_last_and_a_whole_one_has_every_item(
+    spark: SparkSession,
+) -> None:
+    settings = FeatureSettings(neighbour_decay=0.5)
+    old = (1, 0, [(9.0, 5)], 9.0, 4), (9, 0, [(4.0, 1)], 8.0, 4)
+    before = state(spark, *old, (1, 0, [(4.0, 2)], 8.0, 5))
+    told = baskets(spark, (1, 3))
+    touched = {(1, 0): ([(2.0, 2), (1.0, 3)], 5.0, 6), (3, 0): ([(1.0, 1)], 1.0, 6)}
+    assert listed(neighbours_after(before, told, 6, settings)) == touched
+    whole = listed(neighbours_after(before, told, 6, settings, whole=True))
+    assert whole == {**touched, (9, 0): ([(1.0, 1)], 2.0, 6)}
+
+
+def test_a_base_carries_so_many_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbours, "WINDOWS_OF_A_BASE", 3)
+    written: list[tuple[int, int]] = []
+    for window in (-2, 0, 1, 5, 6, 9, 12):
+        written.append((base_of(window, written), window))
+    assert [base for base, _ in written] == [-2, -2, -2, 5, 5, 5, 12]
 
 
 def test_only_the_heaviest_are_kept_but_all_of_them_count_in_the_mass(spark: SparkSession) -> None:
