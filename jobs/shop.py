@@ -19,7 +19,7 @@ from recsys_lib.evaluate.slates import Shelf
 from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.histories import Scorer
 from recsys_lib.model.requests import requests
-from recsys_lib.settings import EvaluateSettings
+from recsys_lib.settings import EvaluateSettings, Settings
 from recsys_lib.types import ModelVersion
 
 TABLES = ("vocabulary", "item_features", "item_counts", "item_returns", "neighbours", "plans")
@@ -31,14 +31,19 @@ def shop_tables(context: Context) -> dict[str, int]:
 
 
 def catalog_reader(
-    context: Context, before: int, windows_back: int, pinned: dict[str, int] | None = None
+    context: Context,
+    before: int,
+    windows_back: int,
+    pinned: dict[str, int] | None = None,
+    settings: Settings | None = None,
 ) -> CatalogReader:
     """The shop as known when window `before` began; statistics of `windows_back` windows too.
 
-    `pinned` names versions of tables; without it they are read as they are now.
+    `pinned` names versions of tables; without it they are read as they are now. `settings` are
+    those of the run, or of the version that is trained again.
     """
     tables = shop_tables(context) if pinned is None else pinned
-    mapping = context.mapping
+    mapping, features = context.mapping, (settings or context.settings).features
     return CatalogReader(
         root=context.lake.root,
         tables={name: version for name, version in tables.items() if name != "sequences"},
@@ -47,17 +52,19 @@ def catalog_reader(
         item_attributes=tuple(mapping.items.attributes) if mapping.items else (),
         user_attributes=tuple(mapping.users.attributes) if mapping.users else (),
         # Counts of 32 windows back weigh less than a thousandth.
-        looks_back=context.settings.features.count_windows + 32,
+        looks_back=features.count_windows + 32,
         planned=len(mapping.plans.features) if mapping.plans else 0,
-        neighbours=context.settings.features.neighbours,
-        neighbour_decay=context.settings.features.neighbour_decay,
+        neighbours=features.neighbours,
+        neighbour_decay=features.neighbour_decay,
     )
 
 
-def sequence_rows(context: Context, version: int, without: Sequence[int] = ()) -> SequenceRows:
+def sequence_rows(
+    context: Context, version: int, settings: Settings, without: Sequence[int] = ()
+) -> SequenceRows:
     """The sequences as they were at `version`, but of some windows, for the ranks to read."""
     path = context.lake.path("sequences")
-    return SequenceRows(path, version, context.settings.run.seed, without=tuple(without))
+    return SequenceRows(path, version, settings.run.seed, without=tuple(without))
 
 
 def model_folder(context: Context, version: ModelVersion) -> str:

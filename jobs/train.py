@@ -156,12 +156,14 @@ def _lesson(context: Context, window: int) -> Lesson | None:
     if champion is not None and strategy == "frozen":
         return None
     parent = None if strategy == "full" else champion
-    windows = (window, window) if parent is None else lesson_windows(parent.learned, window)
-    if champion is not None and parent is None:
-        windows = (EVER, window)
-    # What the gate has refused once is not learned again with what follows.
-    without = [w for w in sorted(strange_increments(context)) if w < window]
     rows = context.lake.read("sequences")
+    first = rows.agg(F.min("window")).collect()[0][0]
+    if first is None:
+        return None
+    windows = (first, window) if parent is None else lesson_windows(parent.learned, window)
+    # What the gate has refused once is not learned again with what follows. The history goes by
+    # the name of its last window, and was never refused.
+    without = [w for w in sorted(strange_increments(context)) if first < w < window]
     inside = rows.where(F.col("window").between(*windows) & ~F.col("window").isin(without))
     if inside.isEmpty():
         return None
@@ -203,9 +205,9 @@ def lesson(
     return Lesson(
         windows=windows,
         rehearse=(EVER, windows[0] - 1) if rehearses else None,
-        rows=sequence_rows(context, tables["sequences"], lineage.get("without", ())),
+        rows=sequence_rows(context, tables["sequences"], settings, lineage.get("without", ())),
         read_catalog=catalog_reader(
-            context, windows[1] + 1, settings.features.count_windows, tables
+            context, windows[1] + 1, settings.features.count_windows, tables, settings
         ),
         parent=parent,
         folder=folder,

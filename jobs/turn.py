@@ -24,14 +24,19 @@ from recsys_lib.tables import closed_window
 
 
 def due(context: Context) -> list[int]:
-    """Windows that are closed and not learned yet, in order."""
+    """Windows that are closed and not learned yet, in order; without a champion all of them: the
+    first version may not have been promoted yet."""
     closed = closed_window(context.lake)
     if closed is None:
         return []
     first = context.lake.read("silver").agg(F.min("window")).collect()[0][0]
-    learned = [version.learned for version in context.tracking.versions()]
+    learned = _learned(context) if context.tracking.champion() is not None else []
     since = max(learned) + 1 if learned else first
     return [window for window in range(since, closed + 1) if landed(context, window)]
+
+
+def _learned(context: Context) -> list[int]:
+    return [version.learned for version in context.tracking.versions()]
 
 
 def learn(context: Context, window: int) -> str:
@@ -58,10 +63,11 @@ def main(argv: list[str]) -> None:
         windows = due(context)
         for window in windows:
             print(learn(context, window), flush=True)
-        if windows:
-            print(f"recommended for {recommend(context, windows[-1])} users")
-        else:
+        if not windows:
             print("no window to learn")
+        last = max(windows or _learned(context), default=None)
+        if last is not None and context.tracking.champion() is not None:
+            print(f"recommended for {recommend(context, last)} users")
 
 
 if __name__ == "__main__":

@@ -349,6 +349,13 @@ class EvaluateSettings(Section):
     category: str | None = Field(None, description="item attribute of diversity and calibration")
 
 
+MEASURES = (
+    *("precision", "recall", "f1", "request_f1", "ndcg", "hit", "mrr"),
+    *("novelty", "diversity", "calibration"),
+)
+"""What `gate.weights` may name, at any of `evaluate.ks`."""
+
+
 class GateSettings(Section):
     """Promote only what is proven better. Weights make one composite of the metrics named."""
 
@@ -461,6 +468,17 @@ class Settings(Section):
     tracking: TrackingSettings = TrackingSettings()
     collector: CollectorSettings = CollectorSettings()
 
+    @model_validator(mode="after")
+    def _measured(self) -> Settings:
+        known = {f"{kind}@{k}" for k in self.evaluate.ks for kind in MEASURES}
+        unknown = sorted(n for n in self.gate.weights if n.removeprefix("new:") not in known)
+        if unknown:
+            raise ValueError(
+                f"gate.weights must name measures at one of evaluate.ks {list(self.evaluate.ks)}, "
+                f"such as ndcg@{self.evaluate.ks[0]}, got {', '.join(unknown)}"
+            )
+        return self
+
 
 S = TypeVar("S", bound=Section)
 
@@ -563,6 +581,9 @@ def _merged(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
 def _fault(kind: type[BaseModel], error: Any) -> str:
     location = [str(part) for part in error["loc"]]
     name = ".".join(location)
+    if error["type"] == "value_error":  # our own words, which say what they got
+        said = str(error["ctx"]["error"])
+        return f"{name}: {said}" if name else said
     if error["type"] != "extra_forbidden":
         got = "" if error["type"] == "missing" else f", got {error['input']!r}"
         return f"{name}: {error['msg'].lower()}{got}"

@@ -6,7 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from recsys_lib.errors import SettingsError
-from recsys_lib.settings import Settings, load_settings, read_yaml
+from recsys_lib.evaluate import metrics, slates
+from recsys_lib.settings import MEASURES, Settings, load_settings, read_yaml
 
 CONF = Path(__file__).parents[1] / "conf"
 
@@ -55,9 +56,9 @@ def test_the_named_file_stands_over_base_and_overrides_over_both(tmp_path: Path)
 
 def test_overrides_are_read_as_yaml() -> None:
     settings = load_settings(
-        overrides=["evaluate.ks=[5, 50]", "spark.master=null", "gate.weights.hit@10=1.0"]
+        overrides=["evaluate.ks=[10, 50]", "spark.master=null", "gate.weights.hit@10=1.0"]
     )
-    assert settings.evaluate.ks == (5, 50)
+    assert settings.evaluate.ks == (10, 50)
     assert settings.spark.master is None
     assert settings.gate.weights == {"hit@10": 1.0}
 
@@ -138,6 +139,25 @@ def test_the_error_names_the_file_and_counts_the_faults(tmp_path: Path) -> None:
 def test_a_wrong_file_is_told_in_words(tmp_path: Path, text: str, fault: str) -> None:
     [told] = faults_of(tmp_path, text)
     assert fault in told
+
+
+@pytest.mark.parametrize(
+    ("ks", "weights", "wrong"),
+    [
+        ("[5, 20]", "{ndcg@10: 1}", "ndcg@10"),
+        ("[10]", "{ndgc@10: 1}", "ndgc@10"),
+        ("[10]", "{new:mean@10: 1}", "new:mean@10"),
+    ],
+)
+def test_a_gate_that_nothing_is_measured_for_is_a_fault(ks: str, weights: str, wrong: str) -> None:
+    with pytest.raises(SettingsError, match=f"one of evaluate.ks .* got {wrong}"):
+        load_settings(None, [f"evaluate.ks={ks}", f"gate.weights={weights}"])
+
+
+def test_the_gate_may_name_whatever_is_measured() -> None:
+    assert set(MEASURES) == {"f1", *metrics.KINDS, *slates.KINDS}
+    told = load_settings(None, ["evaluate.ks=[5]", "gate.weights={new:f1@5: 1, novelty@5: 0.1}"])
+    assert set(told.gate.weights) == {"new:f1@5", "novelty@5"}
 
 
 def test_a_missing_file_is_a_fault_with_a_next_step(tmp_path: Path) -> None:

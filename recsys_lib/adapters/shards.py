@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
@@ -42,11 +43,13 @@ class SequenceRows:
         """This rank's rows of windows first..last, but `without` some, in an order fixed by seed
         and epoch.
 
-        A rank reads whole files of its own where there are enough; else every ranks-th batch.
+        A rank reads whole files of its own where every window has enough; else every ranks-th
+        batch.
         """
         files = _files(self.path, self.version, windows, self.without)
         random = np.random.default_rng([self.seed, epoch])
-        whole = len(files) >= ranks and len(files) % ranks == 0
+        told = Counter(_partition(file.path, "window") for file in files)
+        whole = all(count % ranks == 0 for count in told.values())
         own = files[rank::ranks] if whole else files
         own = [own[i] for i in random.permutation(len(own))]
         number = 0
@@ -200,6 +203,7 @@ class CatalogReader:
         since = self.before - self.looks_back
         span = (pc.field("window") < self.before) & (pc.field("window") >= since)
         rows = self._table("item_counts", span)
+        counts = dataset(f"{self.root}/item_counts", self.tables.get("item_counts"))
         return item_stats(
             window=rows.column("window").to_numpy().astype(np.int64),
             index=rows.column("index").to_numpy().astype(np.int64),
@@ -208,6 +212,7 @@ class CatalogReader:
             first=self.first_stats,
             last=self.before,
             returns=self._returns(),
+            opening=not counts.count_rows(filter=pc.field("window") < since),
         )
 
     def _returns(self) -> ItemReturns | None:

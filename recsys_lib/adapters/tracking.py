@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 CHAMPION = "champion"
 ARTIFACT = "model"
+ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+"""What a store says where there is no such model, version or alias; whatever else it says, it has
+not been asked, and nobody may be promoted because the champion was out of sight."""
 LOADER = "recsys_lib.recommend.pyfunc"
 
 Curve = Sequence[tuple[int, float]]
@@ -252,16 +255,20 @@ class Tracking:
 
         try:
             return self.client.get_model_version_by_alias(name, alias)
-        except MlflowException:
-            return None
+        except MlflowException as error:
+            if error.error_code in ABSENT:
+                return None
+            raise
 
     def _by_number(self, name: str, number: str) -> Registered | None:
         from mlflow.exceptions import MlflowException
 
         try:
             return self.client.get_model_version(name, number)
-        except MlflowException:
-            return None
+        except MlflowException as error:
+            if error.error_code in ABSENT:
+                return None
+            raise
 
     def _discard_attempts(self, window: int) -> None:
         """Delete the runs that a killed attempt at this window left without a version."""

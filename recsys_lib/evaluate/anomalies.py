@@ -19,6 +19,8 @@ EARLIER = 26
 """Windows looked back on."""
 ENOUGH = 4
 """With fewer of them nothing is judged."""
+LASTING = 6
+"""Strange windows in a row, after which one that is like them is usual."""
 SCALE = 1.4826
 """Makes the median absolute deviation a standard deviation, of normal values."""
 
@@ -38,14 +40,20 @@ def strange_windows(
     """Window -> what is strange about it, for the strange ones only.
 
     `vitals`: rows of that table in any order. A strange window is not what later ones are
-    compared with. `gate.max_deviation` null: nothing is strange.
+    compared with, unless LASTING of them in a row are like it: then the shop has changed.
+    `gate.max_deviation` null: nothing is strange.
     """
     out: dict[int, list[str]] = {}
     if settings.max_deviation is None:
         return out
     usual: list[Mapping[str, Any]] = []
+    strange: list[Mapping[str, Any]] = []  # in a row, up to now
     for row in sorted(vitals, key=lambda row: row["window"]):
         reasons = _reasons(row, usual[-EARLIER:], settings.max_deviation)
+        lasting = len(strange) >= LASTING
+        if reasons and lasting and not _reasons(row, strange[-LASTING:], settings.max_deviation):
+            usual, reasons = strange[-LASTING:], []
+        strange = [*strange, row] if reasons else []
         if reasons:
             out[row["window"]] = [f"increment {row['window']}: {reason}" for reason in reasons]
         else:

@@ -16,6 +16,7 @@ the unit of the bootstrap (see `intervals`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 from recsys_lib.evaluate.metrics import NEW, distinct, metric_names, ranking_metrics
 from recsys_lib.evaluate.slates import KINDS, Shelf
 from recsys_lib.model.histories import Histories, Ints, Scorer, Targets
-from recsys_lib.model.requests import select, select_targets
+from recsys_lib.model.requests import in_parts, select, select_targets
 from recsys_lib.settings import EvaluateSettings
 
 if TYPE_CHECKING:
@@ -64,8 +65,9 @@ def score_window(
         loaded: Sequence[Scorer] | None = None
         stock: Shelf | None = None
         for batch in batches:
-            for start in range(0, batch.num_rows, settings.batch_rows):
-                rows = batch.slice(start, settings.batch_rows)
+            starts = range(0, batch.num_rows, settings.batch_rows)
+            some = (batch.slice(start, settings.batch_rows) for start in starts)
+            for rows in chain.from_iterable(map(in_parts, some)):
                 histories, targets, row = requests(rows)
                 if len(histories) == 0:
                     continue

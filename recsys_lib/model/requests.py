@@ -5,11 +5,14 @@ The same function makes the exam of a window and, once it has been judged, its l
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recsys_lib.model.catalog import Catalog
@@ -17,6 +20,8 @@ from recsys_lib.model.histories import Histories, Targets
 from recsys_lib.model.ragged import offsets_of, spans
 
 Task = Literal["next_window", "next_item"]
+MOST_EVENTS = 8_000_000
+"""Events that the requests of some rows may hold in memory at once: some 200 MB."""
 
 
 def requests(
@@ -69,6 +74,19 @@ def requests(
         if not asked.all():
             return select(histories, np.flatnonzero(asked)), _kept(targets, asked), row[asked]
     return histories, targets, row
+
+
+def in_parts(batch: pa.RecordBatch, most: int = MOST_EVENTS) -> Iterator[pa.RecordBatch]:
+    """The rows in parts, in order, whose requests hold about `most` events together: a row of n
+    new events may be asked n times, each time with all that came before. A part is a row at least.
+    """
+    whole = pc.list_value_length(batch.column("items")).to_numpy(zero_copy_only=False)
+    known = batch.column("known").to_numpy(zero_copy_only=False).astype(np.int64)
+    new = whole - known
+    part = np.cumsum(new * (known + new / 2)) // most
+    starts = np.flatnonzero(np.diff(part, prepend=-1.0))
+    for start, end in pairwise([*starts.tolist(), batch.num_rows]):
+        yield batch.slice(start, end - start)
 
 
 def whole_histories(batch: pa.RecordBatch | pa.Table, now: float | None) -> Histories:

@@ -62,15 +62,18 @@ def item_stats(
     first: int,
     last: int,
     returns: ItemReturns | None = None,
+    *,
+    opening: bool = True,
 ) -> ItemStats:
     """Statistics for the starts of windows first..last, from counts of the windows before each.
 
     window, index, users: one entry per (window, item), any order; entries at or after a window do
-    not touch its row. The log's very first window has no past, so its own counts stand in for it.
+    not touch its row. The log's very first window has no past, so its own counts stand in for it:
+    it is the first that is counted here, unless the counts are not those of the shop's `opening`.
     """
     values = np.zeros((last - first + 1, items + 1, len(FEATURES)), dtype=np.float32)
     shown = len(FEATURES) - len(RETURNS)
-    values[..., :shown] = _popularity(window, index, users, items, first, last)
+    values[..., :shown] = _popularity(window, index, users, items, first, last, opening)
     if returns is not None:
         values[..., shown:] = _hazards(returns, items, first, last)
     return ItemStats(first, values)
@@ -83,8 +86,9 @@ def _popularity(
     items: int,
     first: int,
     last: int,
+    opening: bool,
 ) -> NDArray[np.float32]:
-    if len(window) and first <= window.min() <= last:
+    if opening and len(window) and first <= window.min() <= last:
         earliest = int(window.min())
         own = window == earliest
         window = np.concatenate([window, np.full(own.sum(), earliest - 1)])

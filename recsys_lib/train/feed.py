@@ -17,10 +17,12 @@ from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.histories import Histories, Targets
 from recsys_lib.model.inputs import Near, inputs
 from recsys_lib.model.ragged import pad_right
-from recsys_lib.model.requests import Task, requests, select, select_targets
+from recsys_lib.model.requests import Task, in_parts, requests, select, select_targets
 from recsys_lib.settings import ModelSettings, TrainSettings
 from recsys_lib.train.augment import augmented
 
+PATIENCE = 100
+"""Epochs in a row that may be without an example."""
 Batch = dict[str, NDArray]
 Told = tuple[Histories, Targets]
 Examples = Callable[[pa.RecordBatch, np.random.Generator], Told]
@@ -76,11 +78,11 @@ class Feed:
 
     def _stream(self, reader: Reader, size: int, examples: Examples) -> Iterator[Told]:
         held: list[tuple[Histories, Targets]] = []
-        epoch = 0
+        epoch = lean = 0
         while True:
             random = np.random.default_rng([self.seed, epoch])
             found = 0
-            for rows in reader(epoch):
+            for rows in self._bounded(reader(epoch)):
                 histories, targets = examples(rows, random)
                 found += len(histories)
                 order = random.permutation(len(histories))
@@ -91,11 +93,19 @@ class Feed:
                         whole, rest = _split(_joined(held), size)
                         held = [rest] if len(rest[0]) else []
                         yield whole
-            if not found:
+            # A later draw of a few old rows may be without one; the next one is another.
+            lean = 0 if found else lean + 1
+            if lean > (PATIENCE if epoch else 0):
                 raise RanksError(
                     "the rows to learn from must hold an example, got none; learn more windows"
                 )
             epoch += 1
+
+    def _bounded(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """So that long histories, which are asked before each of their events, fit into memory."""
+        if self.task == "next_window":
+            return batches
+        return (part for batch in batches for part in in_parts(batch))
 
     def examples(self, rows: pa.RecordBatch) -> tuple[Histories, Targets]:
         """Requests of these rows with their targets, as the task and target types say.

@@ -25,6 +25,7 @@ from recsys_lib.model.scorer import spec_of
 from recsys_lib.model.tail import Cut
 from recsys_lib.model.tensorflow import tf
 from recsys_lib.model.weights import load_arrays, named_arrays
+from recsys_lib.settings import ModelSettings
 from recsys_lib.train.checkpoint import Keeper
 from recsys_lib.train.feed import Feed, Reader
 from recsys_lib.train.lesson import Lesson
@@ -60,7 +61,7 @@ def learn_increment(lesson: Lesson) -> dict[str, Any]:
         catalog=catalog,
         task=lesson.task,  # type: ignore[arg-type]
         targets=lesson.targets,
-        model=lesson.model,
+        model=_as_built(lesson.model, spec),
         train=lesson.train,
         seed=lesson.seed + 1000 * hvd.rank(),
         common=lesson.seed,
@@ -220,7 +221,7 @@ def _rehearsed(lesson: Lesson, catalog: Catalog, examples: int) -> Shares:
     that the catalogue has statistics of."""
     assert lesson.rehearse is not None
     train, (first, last) = lesson.train, lesson.rehearse
-    wanted = min(train.rehearsal_rows, math.ceil(examples * train.rehearsal))
+    wanted = min(train.rehearsal_rows, max(train.batch_size, math.ceil(examples * train.rehearsal)))
     choice = Exemplars(max(1, wanted // hvd.size()), train.rehearsal_fading)
     windows = max(first, min(catalog.stats.first, last)), last
     return partial(lesson.rows.exemplars, windows, choice=choice)
@@ -291,6 +292,12 @@ def _pruner(lesson: Lesson, parent: Bundle | None, steps: int) -> Any:
         return None
     start = float(parent.lineage.get("sparsity", 0.0))
     return lesson.pruner(lesson.prune, steps, start)
+
+
+def _as_built(settings: ModelSettings, spec: Spec) -> ModelSettings:
+    """A network that is there already is fed what it was made for, whatever is set by now."""
+    sizes = ("recent_events", "near_events", "near_items")
+    return settings.model_copy(update={name: getattr(spec, name) for name in sizes})
 
 
 def _spec(lesson: Lesson, catalog: Catalog, parent: Bundle | None) -> Any:

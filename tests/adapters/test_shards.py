@@ -46,6 +46,16 @@ def test_ranks_share_the_rows_of_an_epoch_without_overlap(
     assert min(len(part) for part in shares) >= 3
 
 
+def test_every_rank_has_its_share_of_every_window(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    shop.land(1, [[(n + 1, 1.0)] for n in range(60)], 60, 1)
+    shop.land(2, [[(100 + n, 2.0)] for n in range(4)], 4, 1)
+    rows = shop.rows(batch_rows=2)
+    shares = [items_of(list(rows.batches((1, 2), rank, 2, 0))) for rank in range(2)]
+    assert [sum(item >= 100 for item in share) for share in shares] == [2, 2]
+    assert [len(share) for share in shares] == [32, 32]
+
+
 def test_one_rank_reads_everything(tmp_path: Path) -> None:
     rows = a_shop(tmp_path, 2).rows(batch_rows=5)
     assert sorted(share(rows, 0, 1)) == list(range(1, 13))

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, PERMISSION_DENIED
 
 from recsys_lib.adapters.tracking import Tracking
 from recsys_lib.errors import TrackingError
@@ -39,6 +41,18 @@ def test_nothing_is_champion_before_the_first_version(store: Tracking) -> None:
     assert store.champion() is None
     assert store.versions() == []
     assert store.version_for(26) is None
+
+
+@pytest.mark.parametrize("code", [INTERNAL_ERROR, PERMISSION_DENIED])
+def test_a_store_that_cannot_be_asked_is_an_error_and_not_a_missing_champion(
+    store: Tracking, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def away(name: str, alias: str) -> None:
+        raise MlflowException("away", error_code=code)
+
+    monkeypatch.setattr(store.client, "get_model_version_by_alias", away)
+    with pytest.raises(MlflowException, match="away"):
+        store.champion()
 
 
 def test_version_holds_the_files_and_knows_what_it_learned(

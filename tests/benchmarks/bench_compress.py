@@ -69,7 +69,7 @@ def prepared(run: Path, windows: int) -> Path:
                 ingest(context, range(window, window + 1))
         found = {
             "readers": {window: catalog_reader(context, window, 0) for window in exams},
-            "rows": sequence_rows(context, context.lake.version("sequences")),
+            "rows": sequence_rows(context, context.lake.version("sequences"), context.settings),
             "task": context.mapping.task,
             "targets": context.mapping.targets,
         }

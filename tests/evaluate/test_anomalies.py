@@ -29,6 +29,13 @@ def usual(window: int, **changed: Any) -> dict[str, Any]:
 SHOP = [usual(window) for window in range(10)]
 
 
+def test_what_stays_strange_is_usual_in_the_end_and_a_spike_is_not() -> None:
+    shop = [usual(window) for window in range(20)]
+    changed = [usual(window, unfamiliar_share=0.25 + window % 3 / 1000) for window in range(20, 50)]
+    changed[20] = usual(40, unfamiliar_share=0.6)
+    assert list(strange_windows([*shop, *changed], SETTINGS)) == [*range(20, 26), 40]
+
+
 def test_a_steady_shop_has_nothing_strange() -> None:
     assert strange_windows(SHOP, SETTINGS) == {}
 

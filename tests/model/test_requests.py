@@ -9,7 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys_lib.model.histories import Histories, Targets
-from recsys_lib.model.requests import Task, requests, select, select_targets, whole_histories
+from recsys_lib.model.requests import (
+    Task,
+    in_parts,
+    requests,
+    select,
+    select_targets,
+    whole_histories,
+)
 from tests.model.tiny import Event, histories_of, sequences_of
 
 
@@ -22,6 +29,18 @@ def told(histories: Histories, targets: Targets) -> list[tuple[list[Event], floa
         events = zip(histories.items[past].tolist(), histories.at[past].tolist(), strict=True)
         parts.append((list(events), float(histories.now[i]), targets.items[future].tolist()))
     return parts
+
+
+def test_rows_come_in_parts_that_bound_what_their_requests_hold() -> None:
+    lengths = [1, 30, 2, 40, 40, 3, 0, 5]
+    rows = sequences_of(*([(1, float(n)) for n in range(length)] for length in lengths))
+    (batch,) = rows.to_batches()
+    parts = list(in_parts(batch, most=900))
+    assert [len(part) for part in parts] == [3, 1, 4]
+    assert pa.Table.from_batches(parts).equals(pa.Table.from_batches([batch]))
+    held = [len(requests(part, "next_item")[0].items) for part in parts]
+    assert max(held) < 900
+    assert sum(held) == len(requests(batch, "next_item")[0].items)
 
 
 def test_every_window_with_something_before_it_is_one_request() -> None:

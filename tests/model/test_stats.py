@@ -49,6 +49,14 @@ def test_counts_at_or_after_a_window_never_touch_its_row(
     np.testing.assert_array_equal(known, told[:cut])
 
 
+@pytest.mark.parametrize("opening", [True, False])
+def test_only_the_shops_first_window_stands_in_for_its_own_past(opening: bool) -> None:
+    one, users = np.array([5]), np.array([3.0])
+    found = item_stats(one, np.array([2]), users, 2, 4, 6, opening=opening).values[..., LOG_SHARE]
+    assert (found[1, 2] > found[1, 1]) == opening, "row 1 is what was known when window 5 began"
+    assert found[2, 2] > found[2, 1]
+
+
 def test_a_share_is_decayed_by_window_with_half_a_buyer_for_everyone() -> None:
     found = stats_of([(7, 1, 10.0), (8, 1, 4.0), (8, 2, 6.0)], 2, 9, 9).values[0, :, LOG_SHARE]
     decayed = np.array([0.0, DECAY * 10 + 4, 6.0]) + 0.5

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from recsys_lib.errors import RanksError
 from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.inputs import inputs
 from recsys_lib.settings import ModelSettings, TrainSettings
@@ -55,6 +56,20 @@ def test_an_epoch_holds_every_example_once_however_batches_cut_it() -> None:
     batches = list(islice(feed_of().batches(NEW, None, 2, 0.0), 6))
     seen = [target for batch in batches for target in targets(batch)]
     assert [sorted(seen[i : i + 3]) for i in (0, 3, 6, 9)] == [[2, 3, 6]] * 4
+
+
+def test_a_draw_of_old_rows_without_an_example_is_passed_over_but_not_the_first() -> None:
+    def at_times(*epochs: int) -> Reader:
+        def read(epoch: int) -> Iterator[pa.RecordBatch]:
+            lone: list[list[Event]] = [[(4, 1.0)]]
+            yield from sequences_of(*(THREE if epoch in epochs else lone)).to_batches()
+
+        return read
+
+    batches = list(islice(feed_of().batches(NEW, at_times(0, 3, 5, 6), 4, 0.5), 4))
+    assert len(batches) == 4
+    with pytest.raises(RanksError, match="must hold an example"):
+        next(feed_of().batches(at_times(1), None, 4, 0.0))
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 7])
