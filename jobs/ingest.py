@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from jobs.context import Context, log, opened, parser, run
+from jobs.shop import as_known
 from recsys_lib.adapters.sources.files import fingerprint, identity, read_log
 from recsys_lib.adapters.sources.stream import land
 from recsys_lib.catalog.plans import merge_plans
@@ -51,7 +52,7 @@ def ingest(context: Context, windows: range) -> dict[str, Any]:
     cleaned = clean_increment(lake, name, mapping, settings.clean)
     merge_catalog(lake, name, mapping, lambda path: read_log(context.spark, path), fingerprint)
     merge_plans(lake, mapping.plans, lambda path: read_log(context.spark, path), fingerprint)
-    prepared = prepare_window(lake, name, mapping, settings.features)
+    prepared = prepare_window(lake, name, mapping, settings.features, as_known(context))
     log.info("window %s: landed %s, prepared %s", name, cleaned, prepared)
     return {**cleaned, **prepared}
 

@@ -14,6 +14,7 @@ from typing import Any
 from pyspark.sql import functions as F
 
 from jobs.context import Context, log, opened, parser, run
+from jobs.shop import as_known
 from recsys_lib.adapters.sources.files import fingerprint, read_log
 from recsys_lib.catalog.plans import merge_plans
 from recsys_lib.catalog.recipe import merge_catalog
@@ -34,7 +35,8 @@ def settle(context: Context) -> dict[int, Any]:
     due = _due(context)
     merge_catalog(lake, None, mapping, lambda path: read_log(context.spark, path), fingerprint)
     merge_plans(lake, mapping.plans, lambda path: read_log(context.spark, path), fingerprint)
-    return {window: prepare_window(lake, window, mapping, settings.features) for window in due}
+    features, known = settings.features, as_known(context)
+    return {window: prepare_window(lake, window, mapping, features, known) for window in due}
 
 
 def _due(context: Context) -> range:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pyspark.sql import DataFrame
 
 from jobs.context import Context
 from recsys_lib.adapters.folders import is_remote
 from recsys_lib.adapters.places import deliver, fetch
 from recsys_lib.adapters.shards import CatalogReader, SequenceRows
+from recsys_lib.catalog.history import known_by
 from recsys_lib.evaluate.anomalies import strange_windows
 from recsys_lib.evaluate.slates import Shelf
+from recsys_lib.features.recipe import Known
 from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.histories import Scorer
 from recsys_lib.model.requests import requests
@@ -23,6 +27,21 @@ from recsys_lib.settings import EvaluateSettings, Settings
 from recsys_lib.types import ModelVersion
 
 TABLES = ("vocabulary", "item_features", "item_counts", "item_returns", "neighbours", "plans")
+
+
+def as_known(context: Context) -> Known:
+    """The catalogue as it was known when a window ended, whatever has been said since."""
+    axis, mapping = context.axis(), context.mapping
+    meanings = {"items": mapping.items, "users": mapping.users}
+
+    def at(table: str, ids: DataFrame, window: int) -> DataFrame:
+        meaning, end = meanings[table], None
+        assert meaning is not None
+        if axis is not None and axis.start is not None:
+            end = axis.start + timedelta(days=axis.days * (window + 1))
+        return known_by(context.lake, table, meaning, ids, window, end)
+
+    return at
 
 
 def shop_tables(context: Context) -> dict[str, int]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from pyspark.sql import Column, DataFrame, Window
+from datetime import datetime
+
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from recsys_lib.mapping import FROM_SOURCE, TableMapping
 from recsys_lib.tables import Lake
 
 
@@ -26,44 +29,20 @@ def current(history: DataFrame) -> DataFrame:
     return history.groupBy("id").agg(*latest, F.max("updated").alias("updated"))
 
 
-def as_of(lake: Lake, table: str, events: DataFrame, time_column: str) -> DataFrame:
-    """`events` with `item_<name>` (or `user_<name>`) for every column of `table`, as it was then.
+def known_by(
+    lake: Lake, name: str, table: TableMapping, ids: DataFrame, window: int, end: datetime | None
+) -> DataFrame:
+    """(id, columns, updated) of these `ids` in "items" or "users", as known when `window` ended.
 
-    `table` is "items" or "users"; `events` have a column "item" or "user". A statement holds from
-    its source time on, one without a time since ever; before the first one all is null. One sort
-    by id and time: the rows of `events` stay as many as they were.
+    What events said counts by their window, what a table said by its source time, which must be
+    before `end` (None: windows have no times). A table that tells no times holds as it is.
     """
-    who = table.removesuffix("s")
-    history = lake.read(f"{table}_history")
-    names = columns_of(history)
-    said = history.withColumnsRenamed({"updated": "_at"}).withColumn("_row", F.lit(None))
-    asked = events.select(
-        F.col(who).alias("id"),
-        F.col(time_column).cast("timestamp").alias("_at"),
-        F.struct("*").alias("_row"),
-    )
-    kind = asked.schema["_row"].dataType
-    both = said.withColumn("_row", F.col("_row").cast(kind)).unionByName(
-        asked, allowMissingColumns=True
-    )
-    in_time = Window.partitionBy("id").orderBy(
-        F.col("_at").asc_nulls_first(), F.col("_row").isNotNull(), "_rank"
-    )
-    so_far = in_time.rowsBetween(Window.unboundedPreceding, Window.currentRow)
-    words = [
-        F.last(F.when(_spoken(name), F.struct(F.col(f"`{name}`").alias("it"))), True)
-        .over(so_far)["it"]
-        .alias(f"{who}_{name}")
-        for name in names
-    ]
-    return (
-        both.select("_row", *words).where("_row IS NOT NULL").select("_row.*", *_named(who, names))
-    )
+    if table.path not in (None, FROM_SOURCE) and table.updated is None:
+        return lake.read(name).join(ids, "id", "left_semi")
+    before = F.lit(True) if end is None else F.coalesce(F.col("updated") < F.lit(end), F.lit(True))
+    told = F.coalesce(F.col("_rank.window") <= window, before)
+    return current(lake.read(f"{name}_history").join(ids, "id", "left_semi").where(told))
 
 
 def _spoken(name: str) -> Column:
     return F.col("_whole") | F.col(f"`{name}`").isNotNull()
-
-
-def _named(who: str, names: list[str]) -> list[Column]:
-    return [F.col(f"`{who}_{name}`") for name in names]

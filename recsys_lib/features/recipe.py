@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -19,10 +19,22 @@ COUNTS = ("events", "late", "users", "known_users", "new_items", "new_users")
 EVENT = ("key", "user", "item", "type", "time", "order", "value", "window", "at")
 
 
+class Known(Protocol):
+    """Rows of "items" or "users" for the `id` of `ids`, as they were known when `window` ended."""
+
+    def __call__(self, table: str, ids: DataFrame, window: int) -> DataFrame: ...
+
+
 def prepare_window(
-    lake: Lake, window: int, mapping: Mapping, settings: FeatureSettings
+    lake: Lake,
+    window: int,
+    mapping: Mapping,
+    settings: FeatureSettings,
+    known: Known | None = None,
 ) -> dict[str, int]:
     """Turn the silver rows that came since the last call into features named `window`.
+
+    Attributes are those that were `known` then; without it, as they are now.
 
     Counts: {"events", "late", "users", "known_users", "new_items", "new_users"}. Each table is
     written once per window; a window that was prepared before answers from the ledger, and one
@@ -36,44 +48,57 @@ def prepare_window(
     if came is None:
         return found
     came = replace(came, events=came.events.select(*EVENT, "late"))
+    known = known or _as_now(lake)
     events = came.events.persist()
     try:
         told = events.agg(F.count(F.lit(1)).alias("events"), F.count_if("late").alias("late"))
         found = {**found, **told.collect()[0].asDict()}
         if found["events"]:
-            _write(lake, came, window, mapping, settings)
+            _write(lake, came, window, mapping, settings, known)
     finally:
         events.unpersist()
     if found["events"]:
         _write_neighbours(lake, came, window, settings)
-        _write_histories(lake, came, window, mapping, settings)
+        _write_histories(lake, came, window, mapping, settings, known)
         found = {**found, **_counts(lake, window)}
     lake.mark_read(came.increment, READER, window=window, counts=found)
     return found
 
 
+def _as_now(lake: Lake) -> Known:
+    def at(table: str, ids: DataFrame, window: int) -> DataFrame:  # noqa: ARG001
+        return lake.read(table).join(ids, "id", "left_semi")
+
+    return at
+
+
 def _write(
-    lake: Lake, came: Arrivals, window: int, mapping: Mapping, settings: FeatureSettings
+    lake: Lake,
+    came: Arrivals,
+    window: int,
+    mapping: Mapping,
+    settings: FeatureSettings,
+    known: Known,
 ) -> None:
     """Order matters: each table is computed from those before it, and histories come last."""
     once: dict[str, Any] = {"app": READER, "version": window}
     events = came.events
     on_time = events.where(~F.col("late")) if came.some_late else events
     if not lake.done("vocabulary", **once):
-        lake.append_once("vocabulary", _new_ids(lake, events, window, mapping), **once)
+        lake.append_once("vocabulary", _new_ids(lake, events, window, mapping, known), **once)
     words = lake.read("vocabulary").persist()
     try:
         if not lake.done("item_features", **once):
-            rows = _item_features(lake, events, words, window, mapping)
+            rows = _item_features(lake, events, words, window, mapping, known)
             lake.append_once("item_features", rows, **once)
         if not lake.done("item_counts", **once):
-            known = counts.as_known(events, window) if came.some_late else events
-            rows = counts.item_counts(known, words, mapping.targets).repartition("window")
+            seen = counts.as_known(events, window) if came.some_late else events
+            rows = counts.item_counts(seen, words, mapping.targets).repartition("window")
             lake.append_once("item_counts", rows, partition_by=("window",), **once)
         if not lake.done("vitals", **once):
             lake.append_once("vitals", _vitals(lake, on_time, window), **once)
         if not lake.done("sequences", **once):
-            profiles = _profiles(lake, on_time, words, mapping)
+            profiles = _profiles(lake, on_time, words, mapping, _at_start(known), window)
             rows = _sequences(lake, on_time, words, profiles, window, settings.max_history)
             lake.append_once("sequences", rows, partition_by=("window",), **once)
         if not lake.done("item_returns", **once):
@@ -86,21 +111,29 @@ def _write(
 
 
 def _write_histories(
-    lake: Lake, came: Arrivals, window: int, mapping: Mapping, settings: FeatureSettings
+    lake: Lake,
+    came: Arrivals,
+    window: int,
+    mapping: Mapping,
+    settings: FeatureSettings,
+    known: Known,
 ) -> None:
     """Nothing is cached here: a MERGE reads its source more than once and insists on the tables."""
     once: dict[str, Any] = {"app": READER, "version": window}
     if lake.done("histories", **once):
         return
-    mine = lake.read("sequences").where(F.col("window") == window)
+    mine, words = lake.read("sequences").where(F.col("window") == window), lake.read("vocabulary")
+    if _names(mapping.users):
+        profiles = _profiles(lake, mine, words, mapping, known, window)
+        mine = mine.drop("profile").join(profiles, "user")
     rows = sequences.histories_after(mine, settings.max_history)
     if came.some_late:
-        late, words = came.events.where("late"), lake.read("vocabulary")
+        late = came.events.where("late")
         rows = sequences.with_late(
             rows,
             sequences.news(late, words, settings.max_history),
             _or_empty(lake, "histories", sequences.HISTORIES),
-            _profiles(lake, late, words, mapping),
+            _profiles(lake, late, words, mapping, known, window),
             settings.max_history,
         )
     lake.merge_once("histories", rows, on=["user"], **once)
@@ -126,7 +159,7 @@ def _write_neighbours(lake: Lake, came: Arrivals, window: int, settings: Feature
 
 
 def _item_features(
-    lake: Lake, events: DataFrame, words: DataFrame, window: int, mapping: Mapping
+    lake: Lake, events: DataFrame, words: DataFrame, window: int, mapping: Mapping, known: Known
 ) -> DataFrame:
     """New items, and those of these events whose attributes are not what was told of them last.
 
@@ -140,7 +173,7 @@ def _item_features(
         items = items.join(came, "id", "left_semi")
     else:
         items = items.where(F.col("window") == window)
-    rows = _attributes(lake, "items", items.select("id", "index"), names)
+    rows = _attributes(lake, "items", items.select("id", "index"), names, known, window)
     coded = vocabulary.encode(rows, words, "item", names, "attributes")
     if told:
         before = lake.read("item_features").join(items, "index", "left_semi")
@@ -179,33 +212,51 @@ def _sequences(
     )
 
 
-def _profiles(lake: Lake, events: DataFrame, words: DataFrame, mapping: Mapping) -> DataFrame:
-    """(user, profile): the attributes of the users of `events` as the shop has them now."""
+def _at_start(known: Known) -> Known:
+    """As it was known when the window began; of whom nothing was, as it came with them."""
+
+    def at(table: str, ids: DataFrame, window: int) -> DataFrame:
+        before = known(table, ids, window - 1)
+        new = known(table, ids, window).join(before.select("id"), "id", "left_anti")
+        return before.unionByName(new, allowMissingColumns=True)
+
+    return at
+
+
+def _profiles(
+    lake: Lake, events: DataFrame, words: DataFrame, mapping: Mapping, known: Known, window: int
+) -> DataFrame:
+    """(user, profile): the attributes of the users of `events` as they are `known`."""
     names = _names(mapping.users)
     users = events.select(F.col("user").alias("id")).distinct()
-    people = _attributes(lake, "users", users, names)
+    people = _attributes(lake, "users", users, names, known, window)
     profiles = vocabulary.encode(people, words, "user", names, "profile")
     return profiles.withColumnRenamed("id", "user")
 
 
-def _new_ids(lake: Lake, events: DataFrame, window: int, mapping: Mapping) -> DataFrame:
+def _new_ids(
+    lake: Lake, events: DataFrame, window: int, mapping: Mapping, known: Known
+) -> DataFrame:
     words = _or_empty(lake, "vocabulary", vocabulary.SCHEMA)
     seen = vocabulary.seen_in_events(events)
     for who, table, name in (("item", mapping.items, "items"), ("user", mapping.users, "users")):
         names = _names(table)
         if names and lake.exists(name):
             ids = events.select(F.col(who).alias("id")).distinct()
-            present = lake.read(name).join(ids, "id", "left_semi")
+            present = known(name, ids, window)
             seen = seen.unionByName(vocabulary.seen_in_catalog(present, who, names))
     return vocabulary.grow(seen, words, window)
 
 
-def _attributes(lake: Lake, table: str, ids: DataFrame, names: list[str]) -> DataFrame:
+def _attributes(
+    lake: Lake, table: str, ids: DataFrame, names: list[str], known: Known, window: int
+) -> DataFrame:
     """`ids` with the catalogue's attribute columns; null where it does not know the id."""
     if not names:
         return ids
     if lake.exists(table):
-        return ids.join(lake.read(table).select("id", *names), "id", "left")
+        rows = known(table, ids.select("id"), window).select("id", *names)
+        return ids.join(rows, "id", "left")
     return ids.withColumns({name: F.lit(None).cast("string") for name in names})
 
 

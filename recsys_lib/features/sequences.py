@@ -44,7 +44,7 @@ def sequences(
 ) -> DataFrame:
     """SCHEMA, one row per user of `fresh` (see `news`): known events, then the new ones.
 
-    `histories` is the state before, `profiles` (user, profile array<int>) the attributes now.
+    `histories` is the state before, `profiles` (user, profile array<int>) the attributes then.
     """
     before = histories.select(
         "user", *(_last(name, max_history).alias(f"old_{name}") for name in ARRAYS)

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from pyspark.sql import DataFrame
 
 from recsys_lib.adapters.lake import Lake
-from recsys_lib.catalog.attributes import from_table
-from recsys_lib.catalog.history import as_of
+from recsys_lib.catalog.attributes import from_events, from_table
+from recsys_lib.catalog.history import known_by
 from recsys_lib.catalog.recipe import merge_catalog, merge_statements
 from recsys_lib.mapping import Mapping, TableMapping
 
@@ -96,24 +96,33 @@ def test_any_order_of_updates_ends_with_the_same_table(
         assert ends[0][sku] in words, "the last writer by source time"
 
 
-def test_features_are_as_of_the_time_of_the_event(lake: Lake) -> None:
+def known(lake: Lake, table: TableMapping, window: int, hour: int | None) -> dict[str, Any]:
+    """Colour and price by id, of all that was known at the end of this window, at this hour."""
+    ids = lake.read("items_history").select("id").distinct()
+    end = None if hour is None else START + timedelta(hours=hour)
+    rows = known_by(lake, "items", table, ids, window, end)
+    shown = [name for name in ("color", "price") if name in rows.columns]
+    return {row["id"]: tuple(row)[1:] for row in rows.select("id", *shown).collect()}
+
+
+def test_what_is_known_of_a_window_is_what_had_been_said_when_it_ended(lake: Lake) -> None:
     say(lake, 0, [("a", "red", "2", "true", None, 10), ("a", "red", "1", "true", "sale", 20)])
     say(lake, 1, [("a", "blue", "3", "false", None, 15)])
-    events = lake.spark.createDataFrame(
-        [(n, "a", START + timedelta(hours=h)) for n, h in enumerate((5, 10, 14, 15, 19, 20))]
-        + [(6, "z", START), (7, None, START), (8, "a", None)],
-        "n int, item string, time timestamp",
-    )
-    found = as_of(lake, "items", events, "time").orderBy("n").collect()
-    assert [tuple(r)[3:] for r in found] == [
-        (None, None, None, None),
-        ("red", 2.0, True, None),
-        ("red", 2.0, True, None),
-        ("blue", 3.0, False, None),
-        ("blue", 3.0, False, None),
-        ("red", 1.0, True, "sale"),
-        *[(None, None, None, None)] * 3,
-    ]
+    told = {hour: known(lake, TABLE, 0, hour) for hour in (10, 11, 15, 16, 20, 21)}
+    red, blue = {"a": ("red", 2.0)}, {"a": ("blue", 3.0)}
+    last = {"a": ("red", 1.0)}
+    assert told == {10: {}, 11: red, 15: red, 16: blue, 20: blue, 21: last}
+    assert known(lake, TABLE, 0, None) == last, "windows without times know all"
+
+
+def test_what_events_said_is_known_from_their_window_on(lake: Lake) -> None:
+    plain = TableMapping(id="i", attributes={"color": "c"})
+    names = "item string, item_attributes array<string>, time timestamp, `window` int"
+    rows = [("a", [c], None, w, 0, f"{w}") for w, c in ((1, "old"), (2, "mid"), (4, "late"))]
+    told = lake.spark.createDataFrame(rows, f"{names}, `order` bigint, key string")
+    merge_statements(lake, "items", from_events(told, plain, "item"), app="t", version=0)
+    found = [known(lake, plain, window, None).get("a") for window in range(5)]
+    assert found == [None, ("old",), ("mid",), ("mid",), ("late",)]
 
 
 def test_what_changed_can_be_read_from_the_change_feed(lake: Lake) -> None:
@@ -148,7 +157,7 @@ def test_killed_after_the_history_the_same_call_finishes_the_merge(lake: Lake) -
     assert lake.read("items_history").count() == 2, "what is recorded is not recorded again"
 
 
-def test_a_table_without_times_holds_since_ever_and_changes_when_it_is_read(lake: Lake) -> None:
+def test_a_table_without_times_holds_as_it_is_since_ever(lake: Lake) -> None:
     plain = MAPPING.model_copy(
         update={"items": TableMapping(path="x", id="sku", attributes={"color": "c"})}
     )
@@ -158,12 +167,8 @@ def test_a_table_without_times_holds_since_ever_and_changes_when_it_is_read(lake
     ):
         told: list[Said] = rows  # type: ignore[assignment]
         merge_catalog(lake, 0, plain, lambda _, t=told: table(lake, t), lambda _, f=fingerprint: f)
-    now = datetime.now(UTC) + timedelta(hours=1)
-    events = lake.spark.createDataFrame(
-        [(0, "a", START), (1, "a", now), (2, "b", START)], "n int, item string, time timestamp"
-    )
-    found = as_of(lake, "items", events, "time").orderBy("n").collect()
-    assert [r["item_color"] for r in found] == ["red", "blue", None]
+    assert plain.items is not None
+    assert known(lake, plain.items, 0, 0) == {"a": ("blue",), "b": (None,)}
 
 
 def test_a_field_is_standard_or_free_but_not_both() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from numpy.testing import assert_equal
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from recsys_lib.adapters.lake import Lake
 from recsys_lib.adapters.shards import CatalogReader
@@ -260,6 +261,32 @@ def test_an_event_is_near_those_of_earlier_increments_though_the_job_was_killed(
         3: [(2, 1.0), (4, 1.0), (1, 0.5)],
         4: [(3, 1.0), (2, 0.5), (1, 0.333)],
     }
+
+
+def test_what_a_window_says_of_its_users_is_no_part_of_its_exam(shop: Lake) -> None:
+    """But of a user of whom nothing was known before, and of the histories after it."""
+    said = shop.spark.createDataFrame(
+        [("u", "old", 1), ("u", "older", 2), ("w", "new", 2)], "id string, age string, `window` int"
+    )
+
+    def known(table: str, ids: DataFrame, window: int) -> DataFrame:
+        if table == "items":
+            return shop.read(table).join(ids, "id", "left_semi")
+        last = F.max_by("age", "window").alias("age")
+        rows = said.where(F.col("window") <= window).groupBy("id").agg(last)
+        return rows.join(ids, "id", "left_semi")
+
+    prepare_window(shop, 1, MAPPING, FeatureSettings(), known)
+    arrive(shop, 1, ("u", "d", "buy", 400, 1.0), ("w", "a", "buy", 401, 1.0))
+    prepare_window(shop, 2, MAPPING, FeatureSettings(), known)
+    words = {(r["kind"], r["id"]): r["index"] for r in shop.read("vocabulary").collect()}
+    old, older, new = (words["user.age", age] for age in ("old", "older", "new"))
+    mine = shop.read("sequences").where("window = 2")
+    assert rows_of(mine, "user", "profile") == [("u", [old]), ("w", [new])]
+    assert rows_of(shop.read("histories").where("user <> 'v'"), "user", "profile") == [
+        ("u", [older]),
+        ("w", [new]),
+    ]
 
 
 def near_before(lake: Lake, window: int) -> Neighbours:
