@@ -6,7 +6,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,81 @@ def learn_increment(lesson: Lesson) -> dict[str, Any]:
     hvd.init()
     _use_own_device(lesson.train.threads_per_rank)
     tf.keras.utils.set_random_seed(lesson.seed)
+    material = _material(lesson)
+    if not material.examples:
+        hvd.shutdown()
+        return {"examples": 0}
+    student = _student(lesson, material)
+    course = _learned(lesson, material, student)
+    check_equal_on_all_ranks(course.arrays)
+    _check_finite(course.arrays)
+    pruner = student.pruner
+    sparsity = pruner.sparsity(course.arrays) if pruner else {}
+    summary = {
+        "examples": material.examples,
+        "steps": student.steps,
+        "resumed": student.start,
+        "ranks": hvd.size(),
+        "seconds": round(time.monotonic() - started, 2),
+        "cpu_seconds": round(time.process_time(), 2),
+        "stopped": course.stopped,
+        "validation": course.validation,
+        "loss": course.curve,
+        "sparsity": sparsity,
+        "sparsity_curves": by_layer(course.sparse),
+        "parameters": int(sum(array.size for array in course.arrays.values())),
+    }
+    on_first_rank(lambda: _save(lesson, material, student, course.arrays, sparsity))
+    _total(0.0)  # no rank reports success before the files are there
+    hvd.shutdown()
+    return {**summary, "bytes": folder_bytes(Path(lesson.folder))}
+
+
+@dataclass(frozen=True)
+class Material:
+    """What is learned: `examples` new ones over all ranks, of the shop that `catalog` tells of."""
+
+    catalog: Catalog
+    parent: Bundle | None
+    spec: Spec
+    feed: Feed
+    examples: int
+
+
+@dataclass(frozen=True)
+class Student:
+    """Who learns, and at what pace: `steps` of `size` examples a rank, `passes` to a step, from
+    step `start` on."""
+
+    network: Network
+    variables: dict[str, tf.Variable]
+    optimizer: Any
+    rate: tf.Variable
+    pruner: Any
+    keeper: Keeper
+    size: int
+    passes: int
+    steps: int
+    start: int
+
+    @property
+    def whole(self) -> int:
+        """Examples of a step, over all ranks."""
+        return self.size * self.passes * hvd.size()
+
+
+@dataclass(frozen=True)
+class Course:
+    """How it went: weights by name, the loss and the sparsity by step, and where it was enough."""
+
+    arrays: dict[str, np.ndarray]
+    curve: list[tuple[int, float]]
+    sparse: list[tuple[int, dict[str, float]]]
+    validation: list[tuple[int, float]]
+    stopped: int
+
+
+def _material(lesson: Lesson) -> Material:
     catalog = lesson.read_catalog()
     parent = Bundle.load(lesson.parent).grown(catalog).settled() if lesson.parent else None
     catalog = parent.catalog if parent else catalog.settled(Cut.of(lesson.model.model_dump()))
@@ -72,15 +147,18 @@ def learn_increment(lesson: Lesson) -> dict[str, Any]:
     if not examples and feed.cut < math.inf:
         feed = replace(feed, cut=math.inf)
         examples = int(_total(feed.count(_own(_new(lesson)))))
-    if not examples:
-        hvd.shutdown()
-        return {"examples": 0}
+    return Material(catalog, parent, spec, feed, examples)
+
+
+def _student(lesson: Lesson, material: Material) -> Student:
+    """With the parent's weights, or those of this lesson's last checkpoint; equal on all ranks."""
+    parent = material.parent
     size, passes = pass_size(lesson, hvd.size()), lesson.ranks.passes
     whole = size * passes * hvd.size()
-    steps = steps_of(lesson, examples, whole, first=parent is None)
+    steps = steps_of(lesson, material.examples, whole, first=parent is None)
     pruner = _pruner(lesson, parent, steps)
     wrap, half = pruner.wrap if pruner else None, lesson.train.half
-    network = Network(spec, lesson.seed, wrap, half)
+    network = Network(material.spec, lesson.seed, wrap, half)
     if parent:
         load_arrays(network, parent.arrays)
     rate = tf.Variable(0.0, trainable=False)
@@ -91,23 +169,32 @@ def learn_increment(lesson: Lesson) -> dict[str, Any]:
     keeper = Keeper(lesson, network, built, variables)
     start = min(steps - 1, keeper.seen // whole)
     hvd.broadcast_variables([*variables.values(), *built.variables()], root_rank=0)
-    _resume(pruner, network, start)
+    if pruner and start:
+        pruner.resume(network)
+    return Student(network, variables, built, rate, pruner, keeper, size, passes, steps, start)
 
+
+def _learned(lesson: Lesson, material: Material, student: Student) -> Course:
+    """Step by step, until the steps are over or later decisions say that it is enough."""
+    feed, network, pruner = material.feed, student.network, student.pruner
+    size, passes, steps, start = student.size, student.passes, student.steps, student.start
+    first_model = material.parent is None
     share = lesson.train.rehearsal / (1 + lesson.train.rehearsal)
-    new = _own_or_all(_new(lesson), feed)
+    new, old = _own_or_all(_new(lesson), feed), None
     assert new is not None
-    old = _own_or_all(_rehearsed(lesson, catalog, examples), feed) if lesson.rehearse else None
+    if lesson.rehearse:
+        old = _own_or_all(_rehearsed(lesson, material.catalog, material.examples), feed)
     batches, first = prefetched(feed.batches(new, old, size, share, start * passes))
-    master = teacher(lesson, catalog, parent)
-    step_fn = step_function(network, built, catalog, lesson, first, master)
-    peak = highest_rate(lesson, whole, first=parent is None)
-    curve = list(keeper.curve)
+    master = teacher(lesson, material.catalog, material.parent)
+    step_fn = step_function(network, student.optimizer, material.catalog, lesson, first, master)
+    peak = highest_rate(lesson, student.whole, first=first_model)
+    curve = list(student.keeper.curve)
     sparse: list[tuple[int, dict[str, float]]] = []
     watch = _validation(
-        lesson, network, catalog, feed, signature_of(first), size, steps, bool(pruner)
+        lesson, network, material.catalog, feed, signature_of(first), size, steps, bool(pruner)
     )
     for step in range(start, steps):
-        rate.assign(peak * schedule(step, steps, lesson.train.warmup))
+        student.rate.assign(peak * schedule(step, steps, lesson.train.warmup))
         if pruner:
             pruner.at_step(network, step)
         loss = step_fn([next(batches) for _ in range(passes)])
@@ -117,58 +204,38 @@ def learn_increment(lesson: Lesson) -> dict[str, Any]:
             curve.append((step, float(loss)))
             if pruner:
                 sparse.append((step, pruner.sparsity(named_arrays(network))))
-        keeper.after((step + 1) * whole, curve)
+        student.keeper.after((step + 1) * student.whole, curve)
         if watch and watch.is_enough(step):
             break
     _rest(lesson)
     arrays = watch.best if watch and watch.best else named_arrays(network)
-    check_equal_on_all_ranks(arrays)
-    _check_finite(arrays)
-    sparsity = pruner.sparsity(arrays) if pruner else {}
-    summary = {
-        "examples": examples,
-        "steps": steps,
-        "resumed": start,
-        "ranks": hvd.size(),
-        "seconds": round(time.monotonic() - started, 2),
-        "cpu_seconds": round(time.process_time(), 2),
-        "stopped": step + 1,
-        "validation": watch.curve if watch else [],
-        "loss": curve,
-        "sparsity": sparsity,
-        "sparsity_curves": by_layer(sparse),
-        "parameters": int(sum(array.size for array in arrays.values())),
-    }
-
-    def save() -> None:
-        Bundle(
-            spec=network.spec.as_dict(),
-            arrays=arrays,
-            optimizer=save_slots(lesson.train.optimizer, built, variables),
-            catalog=catalog,
-            task=lesson.task,
-            targets=lesson.targets,
-            learned=lesson.windows[1],
-            decay=lesson.model.decay,
-            copy_items=lesson.model.copy_items,
-            lineage={
-                **lesson.lineage,
-                "sparsity": sparsity.get("total", 0.0),
-                "items": catalog.items,
-            },
-        ).save(lesson.folder)
-        _finish(lesson)
-        keeper.drop()
-
-    on_first_rank(save)
-    _total(0.0)  # no rank reports success before the files are there
-    hvd.shutdown()
-    return {**summary, "bytes": folder_bytes(Path(lesson.folder))}
+    return Course(arrays, curve, sparse, watch.curve if watch else [], step + 1)
 
 
-def _resume(pruner: Any, network: Network, start: int) -> None:
-    if pruner and start:
-        pruner.resume(network)
+def _save(
+    lesson: Lesson,
+    material: Material,
+    student: Student,
+    arrays: dict[str, np.ndarray],
+    sparsity: dict[str, float],
+) -> None:
+    catalog, slots = material.catalog, (student.optimizer, student.variables)
+    facts = {"sparsity": sparsity.get("total", 0.0), "items": catalog.items}
+    Bundle(
+        spec=student.network.spec.as_dict(),
+        arrays=arrays,
+        optimizer=save_slots(lesson.train.optimizer, *slots),
+        catalog=catalog,
+        task=lesson.task,
+        targets=lesson.targets,
+        learned=lesson.windows[1],
+        decay=lesson.model.decay,
+        copy_items=lesson.model.copy_items,
+        lineage={**lesson.lineage, **facts},
+    ).save(lesson.folder)
+    if lesson.finish:
+        lesson.finish(lesson.folder)
+    student.keeper.drop()
 
 
 def _check_finite(arrays: dict[str, np.ndarray]) -> None:
@@ -179,11 +246,6 @@ def _check_finite(arrays: dict[str, np.ndarray]) -> None:
             "not: the lesson is not saved and the champion stays; lower train.learning_rate, or "
             "look at the increment's values and times"
         )
-
-
-def _finish(lesson: Lesson) -> None:
-    if lesson.finish:
-        lesson.finish(lesson.folder)
 
 
 def on_first_rank(action: Callable[[], None]) -> None:
