@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from pyspark.sql import SparkSession
 
@@ -51,6 +53,14 @@ def test_an_increment_of_a_partitioned_table_has_all_columns(
     lake.append_once("t", rows, app="test", version=0, partition_by=["window"])
     read = lake.read(Increment("t", 0, 1))
     assert sorted((r["id"], r["window"]) for r in read.collect()) == [("a", 1), ("b", 2)]
+
+
+def test_a_lake_may_lie_in_a_folder_that_looks_like_a_pattern(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    lake = Lake(spark, str(tmp_path / "run [1]{a}" / "lake"))
+    lake.append_once("t", spark.range(2), app="test", version=0)
+    assert lake.read("t").count() == lake.read(Increment("t", 0, 1)).count() == 2
 
 
 def test_readers_do_not_disturb_each_other(lake: Lake, spark: SparkSession) -> None:
