@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
 from recsys_lib.adapters.lake import Lake
@@ -44,6 +45,17 @@ def test_an_increment_stays_the_same_while_the_table_grows(lake: Lake, spark: Sp
     assert lake.next_increment("t", reader="r") is None
     assert lake.ledger.recorded("t", "r", 1)["counts"] == {"n": 2}  # type: ignore[index]
     assert lake.ledger.recorded("t", "r", 7) is None
+
+
+def test_delta_does_not_clean_the_log_that_slow_readers_read(
+    lake: Lake, spark: SparkSession
+) -> None:
+    """By itself it would delete commits of more than 30 days ago with every tenth one."""
+    lake.append_once("t", spark.range(1), app="test", version=0)
+    lake.merge_once("m", spark.range(1), on=["id"], app="test", version=0)
+    for table in ("t", "m"):
+        told = DeltaTable(lake.path(table)).metadata().configuration
+        assert told["delta.enableExpiredLogCleanup"] == "false"
 
 
 def test_an_increment_of_a_partitioned_table_has_all_columns(
