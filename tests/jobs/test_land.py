@@ -13,11 +13,13 @@ from jobs.context import Context
 from jobs.ingest import done_with, ingest, landed, staged
 from jobs.land import _changes, _events, check_tables, land
 from jobs.prepare import settle
+from jobs.reingest import bring_back
 from jobs.train import _axis, nothing_prepared
 from recsys_lib.adapters.lake import Lake
 from recsys_lib.adapters.sources.replay import ReplayFolder
+from recsys_lib.clean.reingest import Selection
 from recsys_lib.errors import SettingsError
-from recsys_lib.mapping import Mapping
+from recsys_lib.mapping import Mapping, TimeMapping
 from recsys_lib.settings import load_settings
 from recsys_lib.types import RAW_RECORD, Manifest
 
@@ -107,6 +109,24 @@ def test_a_window_without_a_good_row_is_done_with(lake: Lake, tmp_path: Path) ->
     assert ingest(context, range(1, 2))["by_rule"] == {"missing_user": 1}
     assert done_with(context, 1)
     assert not landed(context, 1)
+
+
+def test_what_comes_back_is_as_it_would_have_landed(lake: Lake, tmp_path: Path) -> None:
+    """Its fields too, and the key by which other sources' records of the event are told."""
+    context = live(lake, tmp_path, id="eid", windows={"history": 1, "start": "2024-01-01"})
+    context = replace(context, replay=ReplayFolder(lake.spark, str(tmp_path / "landing")))
+    good = {"who": "u", "what": "i", "at": "2024-01-02", "WHO": "another name", "eid": 1}
+    odd = {"who": "v", "what": "i", "at": "3.1.2024", "note": "kept"}
+    _events(context, "kafka")(raw(lake, good, odd), "land:x", 0)
+    land(context, [])
+    euro = "coalesce(try_cast(at AS timestamp), to_timestamp(at, 'd.M.yyyy'))"
+    fixed = context.mapping.model_copy(update={"time": TimeMapping(timestamp=euro)})
+    counts = bring_back(context, Selection("bad_time"), fixed)
+    assert counts == {"selected": 1, "landed": 1, "settled": 1, "left": 0}
+    [row] = [row for row in lake.small("silver") if row["user"] == "v"]
+    assert row["fields"]["note"] == "kept"
+    _events(replace(context, mapping=fixed), "files")(raw(lake, odd), "land:y", 0)
+    assert land(replace(context, mapping=fixed), [])["quarantine.duplicate"] == 1
 
 
 def test_what_is_wrong_with_any_table_of_the_shop_is_told_before_a_row_lands(
