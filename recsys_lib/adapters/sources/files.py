@@ -118,36 +118,46 @@ def _format(file: str) -> str:
 
 
 def read_csv(spark: SparkSession, fs: AbstractFileSystem, files: list[str]) -> DataFrame:
-    groups: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    groups: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
     for file in files:
         header = _header(fs, file)
         if header is not None:
             groups.setdefault(header, []).append(file)
     if not groups:
         raise SourceError(f"{files[0]}: empty; a CSV log needs a header line")
-    parts: list[DataFrame] = []
-    for (separator, names), members in groups.items():
-        fields = [T.StructField(name, T.StringType()) for name in (*names, CORRUPT)]
-        reader = spark.read.schema(T.StructType(fields)).option("header", True)
-        reader = reader.option("sep", separator).option("mode", "PERMISSIVE")
-        # Spark's bound, 20480, would be an error of the file and not of the line.
-        reader = reader.option("maxColumns", MOST_COLUMNS)
-        # Only a reader that looks at every column notices a line with too many or too few.
-        reader = reader.option("columnPruning", False).option("escape", '"')
-        reader = reader.option("columnNameOfCorruptRecord", CORRUPT)
-        rows = reader.csv([literal(file) for file in members])
-        corrupt = F.col(CORRUPT).isNotNull()
-        parts = [*parts, rows.select(*(_unless(corrupt, n) for n in names), F.col(CORRUPT))]
+    parts = [_csv_rows(_lines(spark, members), *header) for header, members in groups.items()]
     return reduce(lambda a, b: a.unionByName(b, allowMissingColumns=True), parts)
 
 
-def _unless(corrupt: Column, name: str) -> Column:
-    """Spark fills what it could of a broken line; half a row is worse than none."""
-    return F.when(~corrupt, F.col(f"`{name}`")).alias(name)
+def _lines(spark: SparkSession, files: list[str]) -> DataFrame:
+    """Those that are not blank, as they came, as `line`."""
+    unmarked = "if(startswith(value, '\ufeff'), substring(value, 2), value) AS line"
+    lines = spark.read.text([literal(file) for file in files]).selectExpr(unmarked)
+    return lines.where(F.col("line").rlike(r"[^ \t]"))
 
 
-def _header(fs: AbstractFileSystem, file: str) -> tuple[str, tuple[str, ...]] | None:
-    """Separator and column names; None for an empty file."""
+def _csv_rows(lines: DataFrame, header: str, separator: str, names: tuple[str, ...]) -> DataFrame:
+    """A record ends with its line: in the two halves of one that goes on, a quote is left over at
+    an end of a value. Spark would fill in what it could; half a row is worse than none."""
+    line, places = F.col("line"), [f"c{number}" for number in range(len(names))]
+    # Spark's bound of columns, 20480, would be an error of the file and not of the line.
+    options = {"sep": separator, "escape": '"', "maxColumns": str(MOST_COLUMNS)}
+    options = {**options, "columnNameOfCorruptRecord": "torn"}
+    kinds = ", ".join(f"{place} string" for place in (*places, "torn"))
+    rows = lines.where(line != header).select(line, F.from_csv(line, kinds, options).alias("found"))
+    odd = F.length(F.regexp_replace(line, '[^"]', "")) % 2 == 1
+    end = re.escape(separator)
+    odd = line.contains('"') & odd & line.rlike(f'(^|{end})"|"({end}|$)')
+    whole = F.col("found.torn").isNull() & F.is_valid_utf8(line) & ~odd
+    values = [
+        F.when(whole, F.col(f"found.{place}")).alias(name)
+        for place, name in zip(places, names, strict=True)
+    ]
+    return rows.select(*values, F.when(~whole, F.make_valid_utf8(line)).alias(CORRUPT))
+
+
+def _header(fs: AbstractFileSystem, file: str) -> tuple[str, str, tuple[str, ...]] | None:
+    """The line, its separator and the columns' names; None for an empty file."""
     try:
         # Only this line is decoded: a wrong byte further down is that line's own trouble.
         with fs.open(file, "rb", compression="infer") as lines:
@@ -162,14 +172,12 @@ def _header(fs: AbstractFileSystem, file: str) -> tuple[str, tuple[str, ...]] | 
     twice = sorted({name for name in names if lowered.count(name.lower()) > 1 or not name})
     if twice:
         raise SourceError(f"{file}: column names must differ and not be blank, got {twice} again")
-    return separator, tuple(names)
+    return first, separator, tuple(names)
 
 
 def _read_json(spark: SparkSession, _: AbstractFileSystem, files: list[str]) -> DataFrame:
     """One row a line, also for lines that hold arrays; Spark's own reader would make any number."""
-    unmarked = "if(startswith(value, '\ufeff'), substring(value, 2), value) AS line"
-    lines = spark.read.text([literal(file) for file in files]).selectExpr(unmarked)
-    lines = lines.where(F.col("line").rlike(r"[^ \t]"))
+    lines = _lines(spark, files)
     fields = json_fields(spark, lines)
     if not fields:
         raise SourceError(f"{files[0]}: no line is a JSON object; a log is one object a line")

@@ -142,9 +142,12 @@ def _as_json(rows: DataFrame, *, typed: bool) -> DataFrame:
     corrupt = F.col(CORRUPT) if CORRUPT in rows.columns else F.lit(None).cast("string")
     named = [_plain(field) for field in rows.schema if field.name != CORRUPT]
     payload = F.make_valid_utf8(F.coalesce(corrupt, F.to_json(F.struct(*named))))
+    detail = F.when(corrupt.contains("\ufffd"), "the bytes are not UTF-8").otherwise(
+        "the line does not fit the header"
+    )
     broken: dict[str, Any] = {
         "problem": F.when(corrupt.isNotNull(), "unreadable"),
-        "detail": F.when(corrupt.isNotNull(), "the line does not fit the header"),
+        "detail": F.when(corrupt.isNotNull(), detail),
     }
     return rows.select(*record(payload, F.input_file_name(), typed=typed, **broken))
 

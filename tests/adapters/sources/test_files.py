@@ -20,6 +20,20 @@ def test_csv_lines_that_do_not_fit_keep_their_text(spark: SparkSession, tmp_path
     assert sorted(r[CORRUPT] for r in rows if r[CORRUPT] is not None) == ["2", "3,c,extra"]
 
 
+def test_half_a_record_and_a_letter_that_is_not_utf_8_are_no_rows(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    good = ['1,"a ""q"", b"', '2,5" pipe', '3,"5"" pipe"', "4,M\u00fcller", '5,"a "q" b"']
+    torn = ['6,"hello', 'wor,ld"', '7,"', '8,"a ""']
+    text = "\n".join(["user,item", *good, *torn])
+    (tmp_path / "log.csv").write_bytes(text.encode() + b"\n9,M\xfcller\n9,M\xf6ller\n")
+    rows = read_log(spark, str(tmp_path / "log.csv")).collect()
+    kept = [(r["user"], r["item"]) for r in rows if r[CORRUPT] is None]
+    assert [user for user, _ in kept] == ["1", "2", "3", "4", "5"]
+    assert [item for _, item in kept[:4]] == ['a "q", b', '5" pipe', '5" pipe', "M\u00fcller"]
+    assert [r[CORRUPT] for r in rows][5:] == [*torn, *["9,M\ufffdller"] * 2]
+
+
 def test_files_may_have_their_columns_in_any_order(spark: SparkSession, tmp_path: Path) -> None:
     (tmp_path / "1.csv").write_text("user,item\n1,a\n")
     (tmp_path / "2.csv").write_text("item;user\nb;2\n")
