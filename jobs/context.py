@@ -97,7 +97,8 @@ def opened(args: argparse.Namespace, app: str, mapping: str | None = None) -> It
     if is_remote(out) and settings.tracking.uri is None:
         fault = f"tracking.uri must be an MLflow server where run.out is {out}, got null; set it"
         raise SettingsError("tracking", [fault])
-    chosen = _kept_mapping(out, mapping)
+    root = settings.lake.root or str(out / "lake")
+    chosen = _kept_mapping(out, mapping, root)
     _log_to(out)
     with spark_session(settings.spark, f"alluvium {app}") as spark:
         yield Context(
@@ -105,7 +106,7 @@ def opened(args: argparse.Namespace, app: str, mapping: str | None = None) -> It
             mapping=chosen,
             out=out,
             spark=spark,
-            lake=Lake(spark, settings.lake.root or str(out / "lake"), settings.lake),
+            lake=Lake(spark, root, settings.lake),
             replay=ReplayFolder(spark, str(out / "landing")),
         )
 
@@ -131,7 +132,9 @@ def run(main: Callable[[list[str]], None]) -> None:
         sys.exit(2)
 
 
-def _kept_mapping(out: Place, given: str | None) -> Mapping:
+def _kept_mapping(out: Place, given: str | None, lake: str) -> Mapping:
+    """The run's own. One that was given may be corrected until something has been staged or has
+    landed by it."""
     kept = out / "mapping.yaml"
     if given is None:
         if not kept.exists():
@@ -140,10 +143,12 @@ def _kept_mapping(out: Place, given: str | None) -> Mapping:
         return load_mapping(kept)
     mapping = load_mapping(place(given))
     text = place(given).read_text(encoding="utf-8")
-    if kept.exists() and load_mapping(kept) != mapping:
+    staged = out / "landing" / "staging" / "_manifest.json"
+    begun = staged.exists() or place(f"{lake}/bronze").exists()
+    if begun and kept.exists() and load_mapping(kept) != mapping:
         fault = f"{out} was started with another mapping; use it again, or another --out"
         raise SettingsError(str(given), [fault])
-    if not kept.exists():
+    if not (begun and kept.exists()):
         out.mkdir(parents=True, exist_ok=True)
         part = kept.with_suffix(".part")
         part.write_text(text, encoding="utf-8")

@@ -14,10 +14,12 @@ from jobs.context import Context, log, opened, parser, run
 from jobs.shop import as_known
 from recsys_lib.adapters.sources.files import fingerprint, identity, read_log
 from recsys_lib.adapters.sources.stream import land
+from recsys_lib.catalog import attributes, plans
 from recsys_lib.catalog.plans import merge_plans
 from recsys_lib.catalog.recipe import merge_catalog
-from recsys_lib.clean.recipe import clean_increment
+from recsys_lib.clean.recipe import READER, clean_increment
 from recsys_lib.clean.report import as_table, by_rule
+from recsys_lib.expressions import faults
 from recsys_lib.features.recipe import prepare_window
 from recsys_lib.increment.plan import Plan, plan
 from recsys_lib.ingest.axis import keep_axis
@@ -32,15 +34,27 @@ def staged(context: Context, events: str, increments: int | None) -> Plan:
     def read(path: str) -> Any:
         return read_log(context.spark, path)
 
-    if context.replay.manifest() is None:
-        mapping = context.mapping
-        for table in (mapping.items, mapping.users, mapping.plans):
-            if table is not None and table.path not in (None, FROM_SOURCE):
-                fingerprint(str(table.path))  # a table that is not there is told before a row lands
-    clean = context.settings.clean
-    manifest = stage(context.replay, read, events, context.mapping, clean, identity)
+    clean, begun = context.settings.clean, context.replay.manifest() is not None
+    wrong = [] if begun else table_faults(context)
+    manifest = stage(context.replay, read, events, context.mapping, clean, identity, wrong)
     keep_axis(context.lake, axis_of(manifest))  # what lands live after the log goes on with it
     return plan(manifest.windows, context.mapping.windows.history, increments)
+
+
+def table_faults(context: Context) -> list[str]:
+    """What is wrong with what the mapping says of the shop's tables, to be told before a row lands.
+
+    Raises SourceError where one is not there.
+    """
+    mapping, found = context.mapping, list[str]()
+    for name, table in (("items", mapping.items), ("users", mapping.users)):
+        if table is not None and table.path not in (None, FROM_SOURCE):
+            texts = {f"{name}.{place}": text for place, text in attributes.texts_of(table).items()}
+            found = [*found, *faults(texts, read_log(context.spark, str(table.path)))]
+    if mapping.plans is not None:
+        rows = read_log(context.spark, mapping.plans.path)
+        found = [*found, *faults(plans.texts_of(mapping.plans), rows)]
+    return found
 
 
 def ingest(context: Context, windows: range) -> dict[str, Any]:
@@ -62,6 +76,12 @@ def landed(context: Context, window: int) -> bool:
     return context.lake.ledger.recorded("silver", "features", window) is not None
 
 
+def done_with(context: Context, window: int) -> bool:
+    """Whether `window` is not to be ingested again: it went all the way, or none of it was good."""
+    cleaned = context.lake.ledger.recorded("bronze", READER, window)
+    return landed(context, window) or (cleaned is not None and not cleaned["counts"]["silver"])
+
+
 def main(argv: list[str]) -> None:
     made = parser(__doc__)
     made.add_argument("--events", required=True, help="CSV, JSON lines or Parquet; file or folder")
@@ -74,7 +94,7 @@ def main(argv: list[str]) -> None:
         manifest = context.replay.manifest()
         full = set(manifest.windows) if manifest else set()
         # A window without a row leaves no trace when it lands: it would be due for ever.
-        due = [part for part in parts if full & set(part) and not landed(context, part[-1])]
+        due = [part for part in parts if full & set(part) and not done_with(context, part[-1])]
         due = due[: args.windows]
         for part in due:
             print(f"window {part[-1]}: {ingest(context, part)}")

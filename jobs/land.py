@@ -24,6 +24,7 @@ from collections.abc import Callable
 from pyspark.sql import DataFrame
 
 from jobs.context import Context, log, opened, parser, run
+from jobs.ingest import table_faults
 from recsys_lib.adapters.sources.feed import Feed, Land, run_feed
 from recsys_lib.adapters.sources.files import fingerprint, read_log
 from recsys_lib.adapters.sources.folder import files_feed
@@ -101,6 +102,14 @@ def _checkpoints(context: Context) -> str:
     return f"{context.lake.root}/_checkpoints"
 
 
+def check_tables(context: Context) -> None:
+    """Of the shop's tables, which are read after events have landed. Raises SettingsError before
+    the first of them has."""
+    wrong = [] if context.lake.exists("bronze") else table_faults(context)
+    if wrong:
+        raise SettingsError(context.mapping.name, wrong)
+
+
 def land(context: Context, feeds: list[tuple[Feed, Land]]) -> Counter[str]:
     """One pass: everything that is there now, all the way; counts of rows."""
     lake, mapping, settings = context.lake, context.mapping, context.settings
@@ -138,6 +147,7 @@ def main(argv: list[str]) -> None:
     args = made.parse_args(argv)
     with opened(args, "land", args.mapping) as context:
         feeds = feeds_of(context, args.source)
+        check_tables(context)
         while True:
             started = time.monotonic()
             with context.alone("land", for_ever=args.every is not None):

@@ -8,9 +8,11 @@ Rows that still break a rule stay. Killed at any moment, the same command goes o
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
 from jobs.context import Context, log, opened, parser, run
 from recsys_lib.adapters.sources.payloads import read_payloads
@@ -19,19 +21,31 @@ from recsys_lib.clean.report import as_table, by_rule
 from recsys_lib.errors import SettingsError
 from recsys_lib.ingest.axis import Axis
 from recsys_lib.ingest.bronze import check_mapping, parse
+from recsys_lib.ingest.fields import known_fields
+from recsys_lib.ingest.landing import Landing
 from recsys_lib.mapping import Mapping, load_mapping
 
 
 def bring_back(context: Context, chosen: Selection, mapping: Mapping) -> dict[str, int]:
     """Take the chosen payloads through `mapping` and the rules again; counts of rows."""
-    axis, clean = _axis(context, mapping), context.settings.clean
+    axis, clean, lake = _axis(context, mapping), context.settings.clean, context.lake
+    live = sorted({field.source for field in known_fields(lake)})
+    staged = ~F.col("source").isin(live)
 
     def parsed(payloads: DataFrame) -> DataFrame:
-        raw = read_payloads(context.spark, payloads, context.lake.read("bronze"))
-        check_mapping(raw, mapping)
-        return parse(raw, mapping, axis, clean.earliest)
+        """By what landed them: live sources, or a log that was staged."""
+        parts: list[DataFrame] = []
+        for source in live:
+            landing = Landing(lake, source, mapping, context.settings.ingest, clean)
+            parts = [*parts, landing.again(payloads.where(F.col("source") == source), axis)]
+        rest = payloads.where(staged)
+        if not (parts and rest.isEmpty()):
+            raw = read_payloads(context.spark, rest, lake.read("bronze").where(staged))
+            check_mapping(raw, mapping)
+            parts = [*parts, parse(raw, mapping, axis, clean.earliest)]
+        return reduce(lambda a, b: a.unionByName(b, allowMissingColumns=True), parts)
 
-    return reingest(context.lake, chosen, parsed, mapping, clean)
+    return reingest(lake, chosen, parsed, mapping, clean)
 
 
 def _axis(context: Context, mapping: Mapping) -> Axis:

@@ -16,6 +16,7 @@ from recsys_lib.errors import SettingsError
 Prefix = tuple[str, ...]
 CORRUPT = "_corrupt_record"
 PAYLOAD = "_payload"  # the record as it first came, where it is parsed once more
+EXACT = float(1 << 53)  # a double has every whole number below
 NUMBER = r"[-+]?\d+(?:\.\d+)?"
 OPERATOR = r"(?:<=>|<=|>=|<>|!=|==|=|<|>)"
 
@@ -34,17 +35,30 @@ def identifier(text: str, rows: DataFrame) -> Column:
     kind = rows.select(found.alias("id")).schema["id"].dataType
     if isinstance(kind, (T.FloatType, T.DoubleType, T.DecimalType)):
         whole = found.cast("bigint")
-        found = F.when(found == whole, whole.cast("string")).otherwise(found.cast("string"))
+        plain = found == whole if isinstance(kind, T.DecimalType) else is_whole(found)
+        found = F.when(plain, whole.cast("string")).otherwise(found.cast("string"))
     elif isinstance(kind, (T.StructType, T.ArrayType, T.MapType)):
         found = F.to_json(found)
     name = F.trim(found.cast("string"))
     if isinstance(kind, T.StringType):
         # pandas writes integer ids with gaps as 17850.0
         plain = F.regexp_replace(name, r"^([-+]?\d+)\.0+$", "$1")
+        # From ten millions on Java's text of the same number is 1.7850123E7.
+        number = name.cast("double")
+        java = name.contains("E") & name.rlike(r"^-?\d\.\d+E([7-9]|1[0-5])$") & is_whole(number)
         # Few have such an end: an expression that every row went through would cost more than
         # opening its record.
-        name = F.when(name.contains(".0"), plain).otherwise(name)
+        name = (
+            F.when(java, number.cast("bigint").cast("string"))
+            .when(name.contains(".0"), plain)
+            .otherwise(name)
+        )
     return F.when(~name.isin("", "NaN", "nan"), name)
+
+
+def is_whole(number: Column) -> Column:
+    """Whether a number is a whole one, of which every digit is known."""
+    return (number == number.cast("bigint")) & (F.abs(number) < F.lit(EXACT))
 
 
 def stamp(value: Column) -> Column:

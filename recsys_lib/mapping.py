@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -54,6 +55,11 @@ class WindowMapping(Section):
 STANDARD = {"price": "double", "stock": "double", "available": "boolean", "promotion": "string"}
 
 
+# Columns of the tables that attributes become columns of.
+TAKEN = ("id", "updated", "index", "window")
+ATTRIBUTE = re.compile(r"[^\W_][^\s.,;{}()=`]*")
+
+
 class TableMapping(Section):
     """Attributes of items or users. `path` null: the columns are taken from the events.
 
@@ -79,6 +85,16 @@ class TableMapping(Section):
 
     @model_validator(mode="after")
     def _plain(self) -> TableMapping:
+        odd = [n for n in self.attributes if n.lower() in TAKEN or not ATTRIBUTE.fullmatch(n)]
+        if odd:
+            raise ValueError(
+                f"attributes must be named by a word that begins with a letter and is none of "
+                f"{', '.join(TAKEN)}, got {odd}; the column may keep its name: another_name: column"
+            )
+        lowered = [n.lower() for n in self.columns]
+        alike = [n for n in self.columns if lowered.count(n.lower()) > 1]
+        if alike:
+            raise ValueError(f"attributes must differ by more than upper and lower case: {alike}")
         twice = [n for n in self.attributes if n in STANDARD and getattr(self, n) is not None]
         if twice:
             raise ValueError(f"attributes and standard fields must differ, got {twice} in both")

@@ -100,6 +100,10 @@ def test_a_misspelt_key_of_the_catalogue_is_answered_too(tmp_path: Path) -> None
         (SMALL + "task: guess\n", "task: input should be 'next_window' or 'next_item'"),
         (SMALL + "targets: purchase\n", "targets: input should be a valid tuple"),
         (SMALL + "items: {id: i, attributes: {}}\n", "items.attributes: dictionary should have"),
+        *(
+            (SMALL + f"items: {{id: i, attributes: {{{name}: x}}}}\n", "items: attr")
+            for name in ("id", "Updated", "index", "window", "_x", "a.b", "a b", "a: y, A")
+        ),
         (SMALL + "returns: x\nrejects: {return: y}\n", "rejects must not name"),
         (SMALL.replace("user: u", "user: [u, v]"), "user: input should be a valid string"),
         (SMALL.replace("{timestamp: t}", "t"), "time: input should be a valid dictionary"),

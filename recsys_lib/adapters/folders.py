@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 from functools import cache
 from pathlib import Path
 
@@ -21,6 +22,11 @@ def is_remote(path: object) -> bool:
 def absolute(path: str) -> str:
     """A path that Spark, delta-rs and Python read alike: URIs as they are, others absolute."""
     return path.rstrip("/") if is_remote(path) else os.path.abspath(path)
+
+
+def literal(path: str) -> str:
+    """For spark.read and spark.readStream, which take `a[12].csv` for a pattern."""
+    return re.sub(r"([][{}*?\\])", r"\\\1", path)
 
 
 def resolve(path: str) -> str:

@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from recsys_lib.adapters.commits import DataFile, appended_files, moment, rows_of, span_of
-from recsys_lib.adapters.folders import file_system
+from recsys_lib.adapters.folders import file_system, literal
 from recsys_lib.adapters.pins import Pins
 from recsys_lib.errors import LakeError
 from recsys_lib.types import Increment
@@ -48,7 +48,8 @@ class IncrementRows:
         if not files:
             return now.limit(0)
         reader = self.spark.read.option("basePath", path).schema(now.schema)
-        return reader.parquet(*(f"{path}/{file.path}" for file in files)).select(*now.columns)
+        paths = [literal(f"{path}/{file.path}") for file in files]
+        return reader.parquet(*paths).select(*now.columns)
 
     def measured(self, increment: Increment, files: Sequence[DataFile]) -> Increment:
         """From the statistics of the log; from the rows where it has none."""

@@ -29,6 +29,8 @@ from recsys_lib.types import Increment
 # What is ever asked for by range; Delta keeps the smallest and largest of these for each file.
 STATISTICS = ("window", "landed", "batch", "time", "arrived")
 LEDGER = "ledger"
+# A reader that was away for a month still finds every commit: it reads from the log what is new.
+LOG = {"delta.enableExpiredLogCleanup": "false"}
 
 
 class Lake:
@@ -149,7 +151,7 @@ class Lake:
             told = [n for n in STATISTICS if n in rows.columns and n not in partition_by]
             shown = {"delta.dataSkippingStatsColumns": ",".join(told)} if told else {}
             writer = writer.partitionBy(*partition_by) if partition_by else writer
-            writer = writer.options(**{**shown, **(properties or {})})
+            writer = writer.options(**{**LOG, **shown, **(properties or {})})
         with _no_other_writer(table):
             writer.save(self.path(table))
         self._written.add(table)

@@ -20,9 +20,7 @@ def from_table(rows: DataFrame, table: TableMapping, source: str) -> DataFrame:
 
     Raises SettingsError with every column of the mapping that the table lacks.
     """
-    texts = {name if name in STANDARD else f"attributes.{name}": text
-             for name, text in table.columns.items()}  # fmt: skip
-    check(source, {"id": table.id, **texts, "updated": table.updated}, rows)
+    check(source, texts_of(table), rows)
     values = [_typed(name, text, rows) for name, text in table.columns.items()]
     time = F.lit(None) if table.updated is None else column(table.updated, rows)
     listed = rows.select(
@@ -35,6 +33,13 @@ def from_table(rows: DataFrame, table: TableMapping, source: str) -> DataFrame:
     none = [F.lit(None).cast(kind) for kind in ("int", "bigint", "string")]
     said = one.select("id", "all.*", "updated").withColumn("_whole", F.lit(True))
     return ranked(said, list(table.columns), *none)
+
+
+def texts_of(table: TableMapping) -> dict[str, str | None]:
+    """What the mapping says of a table of the shop, by the place where it says so."""
+    texts = {name if name in STANDARD else f"attributes.{name}": text
+             for name, text in table.columns.items()}  # fmt: skip
+    return {"id": table.id, **texts, "updated": table.updated}
 
 
 def from_events(events: DataFrame, table: TableMapping, who: str) -> DataFrame:

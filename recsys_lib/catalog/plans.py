@@ -40,9 +40,7 @@ def planned(rows: DataFrame, plans: PlanMapping) -> DataFrame:
 
     Raises SettingsError with every column of the mapping that the file lacks.
     """
-    texts = {"plans.item": plans.item, "plans.window": plans.window}
-    texts = {**texts, **{f"plans.features.{n}": t for n, t in plans.features.items()}}
-    check(f"plans ({plans.path})", texts, rows)
+    check(f"plans ({plans.path})", texts_of(plans), rows)
     values = [
         F.coalesce(column(text, rows).cast("double"), F.lit(0.0)).alias(name)
         for name, text in plans.features.items()
@@ -55,3 +53,9 @@ def planned(rows: DataFrame, plans: PlanMapping) -> DataFrame:
     known = told.where("window IS NOT NULL AND item IS NOT NULL").groupBy("window", "item")
     total = [F.log1p(F.greatest(F.sum(f"`{name}`"), F.lit(0.0))) for name in plans.features]
     return known.agg(F.array(*total).cast("array<float>").alias("values"))
+
+
+def texts_of(plans: PlanMapping) -> dict[str, str | None]:
+    """What the mapping says of the plan file, by the place where it says so."""
+    features = {f"plans.features.{name}": text for name, text in plans.features.items()}
+    return {"plans.item": plans.item, "plans.window": plans.window, **features}

@@ -136,7 +136,8 @@ def _fences(it: Column, settings: ColumnSettings) -> tuple[Column, Column]:
         spread, low, high = it[sd], it[mean], it[mean]
     ends = [low - settings.k * spread, high + settings.k * spread]
     back = stretched if settings.log else (lambda x: x)
-    found = [F.when(spread > 0, back(end)) for end in ends]
+    # What is infinite or not a number, the greatest there is in Spark, judges nothing.
+    found = [F.when((spread > 0) & (F.abs(back(end)) < float("inf")), back(end)) for end in ends]
     return found[0], found[1]
 
 

@@ -29,7 +29,8 @@ from recsys_lib.types import Increment
 # Not the table's own name: these readers never come back for what follows, nothing waits for them.
 LEDGER = "reingest"
 Parse = Callable[[DataFrame], DataFrame]
-"""Rows with `payload` -> bronze rows that carry the same payload."""
+"""Rows with `payload` and `source` -> bronze rows that carry the same payload, and the key under
+which it landed where it has no id of its own."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def _parsed(asked: DataFrame, parse: Parse, mapping: Mapping) -> DataFrame:
     """
     kept = ["arrived", "source", *(["key"] if mapping.id is None else [])]
     first = asked.groupBy("payload").agg(*(F.min(name).alias(name) for name in kept))
-    return parse(first.select("payload")).drop("source", *kept).join(first, "payload")
+    return parse(first.select("payload", "source")).drop("source", *kept).join(first, "payload")
 
 
 def _good(lake: Lake, parsed: DataFrame, mapping: Mapping, settings: CleanSettings) -> DataFrame:

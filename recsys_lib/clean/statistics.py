@@ -62,7 +62,8 @@ def summarised(rows: DataFrame, names: list[str], by_item: bool, landed: int) ->
     each = rows.select("time", "key", F.explode(scopes).alias("item"), F.array(*told).alias("told"))
     long = each.select("item", "time", "key", F.inline("told"))
     x = F.col("x")
-    long = long.where(x.isNotNull() & ~F.isnan(x) & (F.abs(x) != F.lit(float("inf"))))
+    # Their squares would be infinite: a single one would make every mean and deviation useless.
+    long = long.where(x.isNotNull() & ~F.isnan(x) & (F.abs(x) <= F.lit(LARGEST)))
     log = squeezed(x)
     moments = long.groupBy(*GROUP).agg(
         F.count(x).alias("n"),

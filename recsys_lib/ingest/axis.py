@@ -59,7 +59,11 @@ def event_time(rows: DataFrame, mapping: Mapping) -> Column:
     """When it happened; null where the log does not say so, or not in a way Spark reads."""
     time = mapping.time
     if time.timestamp is not None:
-        return column(time.timestamp, rows).cast("timestamp")
+        found = column(time.timestamp, rows)
+        if isinstance(rows.select(found.alias("it")).schema["it"].dataType, T.StringType):
+            # Spark takes 12:30 for that hour of the day on which it reads it.
+            found = F.when(found.rlike(r"^\s*[+-]?\d{4}"), found)
+        return found.cast("timestamp")
     if time.epoch is not None:
         micros = column(time.epoch, rows).cast("double") * F.lit(UNITS[time.unit])
         return F.timestamp_micros(F.round(micros).cast("bigint"))

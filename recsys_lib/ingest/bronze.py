@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
@@ -18,9 +20,10 @@ SCHEMA = (
 )
 
 
-def check_mapping(rows: DataFrame, mapping: Mapping) -> None:
-    """Every column the mapping names must be there. Raises SettingsError with all faults."""
-    found = faults(texts_of(mapping), rows, boolean=("rejects.", "returns"))
+def check_mapping(rows: DataFrame, mapping: Mapping, others: Sequence[str] = ()) -> None:
+    """Every column the mapping names must be there. Raises SettingsError with all faults; `others`
+    are those that were found elsewhere."""
+    found = [*faults(texts_of(mapping), rows, boolean=("rejects.", "returns")), *others]
     if found:
         raise SettingsError(mapping.name, found)
 

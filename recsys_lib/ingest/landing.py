@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from recsys_lib.errors import SettingsError
@@ -65,12 +65,25 @@ class Landing:
         try:
             self._check(found)
             self._learn_fields(found, kept, app, number)
-            rows = self._bronze(kept, found)
+            change = fields.changed(self._known, self.source, found)
+            whole = kept if change is None else open_records(kept)
+            rows = self._bronze(whole, change, found.strange)
             stamped = rows.withColumns(arrival(number))
             wrote = self.lake.append_once(TABLE, stamped, app=app, version=number)
         finally:
             kept.unpersist()
         return found.rows if wrote else 0
+
+    def again(self, payloads: DataFrame, axis: Axis) -> DataFrame:
+        """Bronze rows of records that have come before (`payload`), read as they would be now: with
+        their key, where they have no id of their own, and their fields. What has changed its type
+        is read as far as it goes. Nothing is written."""
+        nothing = F.lit(None).cast("string")
+        unknown = dict.fromkeys(("problem", "detail", "origin"), nothing)
+        unknown = {**unknown, "partition": nothing.cast("int"), "offset": nothing.cast("bigint")}
+        opened = open_records(payloads.select("payload").withColumns(unknown))
+        rows = opened.withColumn("whole", F.col("record").isNotNull()).drop("record")
+        return self._bronze(rows, None, None, axis)
 
     def _learn_fields(self, found: Survey, kept: DataFrame, app: str, number: int) -> None:
         limit = self.settings.max_fields
@@ -82,12 +95,18 @@ class Landing:
         self.lake.append_once(fields.TABLE, rows, app=app, version=number)
         self._known = fields.known_fields(self.lake)
 
-    def _bronze(self, kept: DataFrame, found: Survey) -> DataFrame:
-        mapping = self.mapping
-        change = fields.changed(self._known, self.source, found)
-        more = fields.columns(self._known, self.source, _plain(mapping))
+    def _bronze(
+        self,
+        rows: DataFrame,
+        change: Column | None,
+        strange: frozenset[str] | None,
+        axis: Axis | None = None,
+    ) -> DataFrame:
+        """`strange` as in Survey; None where no survey was made: it may be any field."""
+        more = fields.columns(self._known, self.source, _plain(self.mapping))
         named = kinds_of(self._named())
-        reader = FieldReader([*named.items(), *more.items()], found.strange)
+        strange = frozenset([*named, *more]) if strange is None else strange
+        reader = FieldReader([*named.items(), *more.items()], strange)
         whole = F.col("whole")
         told = {
             "payload": F.coalesce("payload", F.lit("")),
@@ -100,15 +119,14 @@ class Landing:
             "change": F.lit(None).cast("string") if change is None else change,
         }
         record = F.struct(*(column.alias(name) for name, column in told.items())).alias(RECORD)
-        rows = reader.open(kept if change is None else open_records(kept), record)
+        opened = reader.open(rows, record)
         struct = [F.when(F.col(RECORD)["whole"], F.struct(*reader.fields(more))).alias(FIELDS)]
-        return self._meant(
-            rows.select(RECORD, *reader.fields(named), *(struct if more else [])), bool(more)
-        )
+        read = opened.select(RECORD, *reader.fields(named), *(struct if more else []))
+        return self._meant(read, self._axis(read) if axis is None else axis, bool(more))
 
-    def _meant(self, rows: DataFrame, more: bool) -> DataFrame:
+    def _meant(self, rows: DataFrame, axis: Axis, more: bool) -> DataFrame:
         """Bronze rows, of RECORD and the fields that the mapping speaks of."""
-        told = meaning(rows, self.mapping, self._axis(rows), self.earliest)
+        told = meaning(rows, self.mapping, axis, self.earliest)
         own_key, rejected = told.pop("own_key"), told.pop("rejected")
         it = F.col(RECORD)
         # A record is opened once more only where its content has to tell it from others.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -33,13 +33,14 @@ def stage(
     mapping: Mapping,
     clean: CleanSettings,
     identity: Callable[[str], str | None],
+    faults: Sequence[str] = (),
 ) -> Manifest:
     """Cut the log `events` into landing files by window, once; later calls only report.
 
     `identity` tells a log from another one; null where there is no log any more, which later calls
-    can do without. Raises SettingsError with all faults of the mapping, SourceError for an
-    unreadable file, a log without a single usable time, or another one than was cut, before
-    anything is landed.
+    can do without. Raises SettingsError with all faults of the mapping (`faults`: those of what it
+    says of other tables), SourceError for an unreadable file, a log without a single usable time,
+    or another one than was cut, before anything is landed.
     """
     done = replay.manifest()
     found = identity(events)
@@ -48,7 +49,7 @@ def stage(
         _same_log(done, found, events)
         return done
     rows = read(events)
-    check_mapping(rows, mapping)
+    check_mapping(rows, mapping, faults)
     axis = find_axis(rows, mapping, clean.earliest)
     parsed = parse(rows, mapping, axis, clean.earliest)
     manifest = replay.cut(parsed, mapping.name, axis.to_json())

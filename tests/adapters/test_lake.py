@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
 from recsys_lib.adapters.lake import Lake
@@ -44,6 +47,17 @@ def test_an_increment_stays_the_same_while_the_table_grows(lake: Lake, spark: Sp
     assert lake.ledger.recorded("t", "r", 7) is None
 
 
+def test_delta_does_not_clean_the_log_that_slow_readers_read(
+    lake: Lake, spark: SparkSession
+) -> None:
+    """By itself it would delete commits of more than 30 days ago with every tenth one."""
+    lake.append_once("t", spark.range(1), app="test", version=0)
+    lake.merge_once("m", spark.range(1), on=["id"], app="test", version=0)
+    for table in ("t", "m"):
+        told = DeltaTable(lake.path(table)).metadata().configuration
+        assert told["delta.enableExpiredLogCleanup"] == "false"
+
+
 def test_an_increment_of_a_partitioned_table_has_all_columns(
     lake: Lake, spark: SparkSession
 ) -> None:
@@ -51,6 +65,14 @@ def test_an_increment_of_a_partitioned_table_has_all_columns(
     lake.append_once("t", rows, app="test", version=0, partition_by=["window"])
     read = lake.read(Increment("t", 0, 1))
     assert sorted((r["id"], r["window"]) for r in read.collect()) == [("a", 1), ("b", 2)]
+
+
+def test_a_lake_may_lie_in_a_folder_that_looks_like_a_pattern(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    lake = Lake(spark, str(tmp_path / "run [1]{a}" / "lake"))
+    lake.append_once("t", spark.range(2), app="test", version=0)
+    assert lake.read("t").count() == lake.read(Increment("t", 0, 1)).count() == 2
 
 
 def test_readers_do_not_disturb_each_other(lake: Lake, spark: SparkSession) -> None:

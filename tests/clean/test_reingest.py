@@ -69,7 +69,7 @@ def shop(lake: Lake) -> Lake:
         ("c", "y", "10.1.2020", None),
         ("d", "y", "soon", None),
         (None, "y", "11.1.2020", None),
-        (None, None, None, "torn,line"),
+        (None, None, None, '{"u": "e", "i": "y"}{"u": "f", "i": "y"}'),
     )
     return lake
 

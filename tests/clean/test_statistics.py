@@ -115,6 +115,12 @@ def test_an_outlier_is_judged_by_what_was_known_before_its_increment(
     assert len(silver(lake, "value", 1)) == 4 - turned, "what is missing is no outlier"
 
 
+def test_one_absurd_number_does_not_make_outliers_of_all_that_follow(lake: Lake) -> None:
+    chosen = CleanSettings(value=FilledSettings(outlier="zscore", min_count=3))
+    assert land(lake, 0, chosen, 1.0, 2.0, 3.0, 1e200, 1.7e308, 1.7e308) == {}
+    assert land(lake, 1, chosen, 2.0, 1e200, 50.0) == {"outlier_value": 2}
+
+
 def test_by_item_and_by_price_the_fences_are_their_own(lake: Lake) -> None:
     price = ColumnSettings(outlier="box", by="item", min_count=3)
     chosen = CleanSettings(price=price)

@@ -7,9 +7,10 @@ import pytest
 from pyspark.sql import Row, SparkSession
 
 from recsys_lib.errors import SettingsError
-from recsys_lib.ingest.axis import Axis, find_axis
+from recsys_lib.ingest.axis import Axis, event_time, find_axis
 from recsys_lib.ingest.bronze import SCHEMA, check_mapping, parse
 from recsys_lib.mapping import Mapping
+from recsys_lib.serve.events import _is_time
 
 EARLIEST = "1990-01-01"
 
@@ -42,6 +43,21 @@ def test_parsed_rows_have_the_landing_schema(spark: SparkSession) -> None:
     found = parse(raw, mapping(), find_axis(raw, mapping(), EARLIEST))
     wanted = spark.createDataFrame([], SCHEMA).schema
     assert [(f.name, f.dataType) for f in found.schema] == [(f.name, f.dataType) for f in wanted]
+
+
+def test_a_time_that_the_collector_takes_is_one_that_landing_reads(spark: SparkSession) -> None:
+    zones = ["", "Z", "+01:00", "-17:59", "+18:00", "+19:00", "+0100", "+01"]
+    clocks = ["T10:15", " 10:15:00", "T10:15:00.123456789", "T101500", "T24:00:00", "T10"]
+    days = ["2026-01-05", "20260105", "2026-W02-1", "2026-02-30", "2026-01", "1970-1-1", "+12026"]
+    texts = [f"2026-01-05{clock}{zone}" for clock in clocks for zone in zones]
+    texts = [*texts, *days, "12:30", "T10:15:00", " 10:15:00Z", "now", "1704067200"]
+    rows = spark.createDataFrame([(text,) for text in texts], "time string")
+    found = rows.select("time", event_time(rows, mapping()).isNotNull().alias("read")).collect()
+    read = {row["time"] for row in found if row["read"]}
+    taken = {text for text in texts if _is_time(text)}
+    assert len(taken) == 12
+    assert taken <= read
+    assert not read & {"12:30", "T10:15:00", " 10:15:00Z", "now", "1704067200", "20260105"}
 
 
 @pytest.mark.parametrize("time", ["", "soon", "0001-01-01", "2999-01-01", None])

@@ -103,14 +103,6 @@ def test_what_cannot_work_is_one_message_and_code_2(
     assert_one_message(ended, words)
 
 
-def test_folder_of_another_mapping_is_refused(made_shop: Shop, tmp_path: Path) -> None:
-    mapping = shop.write_mapping(tmp_path / "m.yaml", targets=["view"])
-    (tmp_path / "mapping.yaml").write_text(made_shop.mapping.read_text())
-    args = ["--events", made_shop.csv, "--mapping", mapping, "--out", tmp_path]
-    ended = run("replay", *args, log=tmp_path / "replay")
-    assert_one_message(ended, ["another mapping", "another --out"])
-
-
 def test_stage_in_a_folder_without_a_run_says_so(tmp_path: Path) -> None:
     ended = run("evaluate", "--out", tmp_path, "--window", 4, log=tmp_path / "evaluate")
     assert_one_message(ended, [str(tmp_path), "--out"])

@@ -10,13 +10,16 @@ from typing import Any
 import pytest
 
 from jobs.context import Context
-from jobs.ingest import staged
-from jobs.land import _changes, _events, land
+from jobs.ingest import done_with, ingest, landed, staged
+from jobs.land import _changes, _events, check_tables, land
 from jobs.prepare import settle
+from jobs.reingest import bring_back
 from jobs.train import _axis, nothing_prepared
 from recsys_lib.adapters.lake import Lake
 from recsys_lib.adapters.sources.replay import ReplayFolder
-from recsys_lib.mapping import Mapping
+from recsys_lib.clean.reingest import Selection
+from recsys_lib.errors import SettingsError
+from recsys_lib.mapping import Mapping, TimeMapping
 from recsys_lib.settings import load_settings
 from recsys_lib.types import RAW_RECORD, Manifest
 
@@ -94,6 +97,54 @@ def test_what_lands_live_after_a_log_counts_windows_as_the_log_does(
     sink(raw(lake, {"who": "u", "what": "i", "at": "2024-01-23 10:00:00"}), "land:x", 0)
     assert [row["window"] for row in lake.small("bronze")] == [3]
     assert len(lake.small("axis")) == 1
+
+
+def test_a_window_without_a_good_row_is_done_with(lake: Lake, tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("who,what,at\nu,i,2024-01-01\n,i,2024-01-02\n")
+    context = live(lake, tmp_path, windows={"history": 1, "days": 1})
+    context = replace(context, replay=ReplayFolder(lake.spark, str(tmp_path / "landing")))
+    staged(context, str(tmp_path / "log.csv"), None)
+    ingest(context, range(1))
+    assert not done_with(context, 1)
+    assert ingest(context, range(1, 2))["by_rule"] == {"missing_user": 1}
+    assert done_with(context, 1)
+    assert not landed(context, 1)
+
+
+def test_what_comes_back_is_as_it_would_have_landed(lake: Lake, tmp_path: Path) -> None:
+    """Its fields too, and the key by which other sources' records of the event are told."""
+    context = live(lake, tmp_path, id="eid", windows={"history": 1, "start": "2024-01-01"})
+    context = replace(context, replay=ReplayFolder(lake.spark, str(tmp_path / "landing")))
+    good = {"who": "u", "what": "i", "at": "2024-01-02", "WHO": "another name", "eid": 1}
+    odd = {"who": "v", "what": "i", "at": "3.1.2024", "note": "kept"}
+    _events(context, "kafka")(raw(lake, good, odd), "land:x", 0)
+    land(context, [])
+    euro = "coalesce(try_cast(at AS timestamp), to_timestamp(at, 'd.M.yyyy'))"
+    fixed = context.mapping.model_copy(update={"time": TimeMapping(timestamp=euro)})
+    counts = bring_back(context, Selection("bad_time"), fixed)
+    assert counts == {"selected": 1, "landed": 1, "settled": 1, "left": 0}
+    [row] = [row for row in lake.small("silver") if row["user"] == "v"]
+    assert row["fields"]["note"] == "kept"
+    _events(replace(context, mapping=fixed), "files")(raw(lake, odd), "land:y", 0)
+    assert land(replace(context, mapping=fixed), [])["quarantine.duplicate"] == 1
+
+
+def test_what_is_wrong_with_any_table_of_the_shop_is_told_before_a_row_lands(
+    lake: Lake, tmp_path: Path
+) -> None:
+    (tmp_path / "log.csv").write_text("who,what,at\nu,i,2024-01-01\n")
+    (tmp_path / "items.csv").write_text("sku,brand\ni,b\n")
+    items = {"path": str(tmp_path / "items.csv"), "id": "skku", "attributes": {"brand": "brnd"}}
+    told = {"path": str(tmp_path / "items.csv"), "item": "sku", "window": "week"}
+    context = live(lake, tmp_path, user="whoo", items=items, plans={**told, "features": {"n": "1"}})
+    context = replace(context, replay=ReplayFolder(lake.spark, str(tmp_path / "landing")))
+    with pytest.raises(SettingsError, match=r"plans\.window") as caught:
+        check_tables(context)
+    assert len(caught.value.faults) == 3
+    with pytest.raises(SettingsError, match=r"user: .*whoo") as caught:
+        staged(context, str(tmp_path / "log.csv"), None)
+    assert len(caught.value.faults) == 4
+    assert lake.tables() == []
 
 
 @pytest.mark.parametrize(

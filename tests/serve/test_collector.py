@@ -63,7 +63,8 @@ async def _landed(running: Service, name: str, kind: str) -> list[dict[str, obje
 
 def test_an_event_lands_as_it_came_with_the_time_of_its_arrival(running: Service) -> None:
     body = (
-        '{"event_id": "one",\n "user": 7, "time": 1e9, "price": 12345678901234567890.10, "é": []}'
+        '{"event_id": "one",\n "user": 7, "time": "2026-01-05", '
+        '"price": 12345678901234567890.10, "é": []}'
     )
     answer = ask(running, body)
     assert (answer.status, answer.json["accepted"]) == (202, 1)
@@ -123,7 +124,7 @@ def test_a_body_that_is_not_json_is_kept_byte_for_byte(running: Service) -> None
 
 
 def test_the_same_idempotency_key_gives_the_same_ids(running: Service) -> None:
-    body = json.dumps([{"user": 1, "time": 1}, {"user": 2, "time": 2}])
+    body = json.dumps([{"user": 1, "time": "2026-01-05"}, {"user": 2, "time": "2026-01-06"}])
     first, again = (ask(running, body, Idempotency_Key="visit-7") for _ in range(2))
     assert first.json["event_ids"] == again.json["event_ids"] == ["visit-7-0", "visit-7-1"]
     assert ask(running, body).json["event_ids"] != ask(running, body).json["event_ids"]

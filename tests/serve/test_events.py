@@ -105,8 +105,8 @@ def test_an_array_and_its_lines_are_the_same_events(values: list[dict[str, objec
         ("number", [1, 1.5, -0.0], ["1", True, None]),
         ("integer", [1, 10**30], [1.5, "1", False]),
         ("boolean", [True, False], [0, "true", None]),
-        ("time", ["2026-01-05", "9999-12-31T23:59:59Z", 1e9, 0],
-         ["0000-01-01", "10000-01-01", "yesterday", "", True, None]),
+        ("time", ["2026-01-05", "9999-12-31T23:59:59Z", " 2026-01-05 10:15 "],
+         ["0000-01-01", "10000-01-01", "yesterday", "", True, None, 1e9, 0, "20260105", "12:30"]),
         ("any", [0, "", [], False], [None]),
     ],
 )  # fmt: skip

@@ -20,8 +20,9 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from recsys_lib.adapters.folders import file_system, resolve
+from recsys_lib.adapters.folders import file_system, literal, resolve
 from recsys_lib.errors import SourceError
+from recsys_lib.expressions import identifier
 
 CORRUPT = "_corrupt_record"
 FORMATS = {
@@ -117,36 +118,46 @@ def _format(file: str) -> str:
 
 
 def read_csv(spark: SparkSession, fs: AbstractFileSystem, files: list[str]) -> DataFrame:
-    groups: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    groups: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
     for file in files:
         header = _header(fs, file)
         if header is not None:
             groups.setdefault(header, []).append(file)
     if not groups:
         raise SourceError(f"{files[0]}: empty; a CSV log needs a header line")
-    parts: list[DataFrame] = []
-    for (separator, names), members in groups.items():
-        fields = [T.StructField(name, T.StringType()) for name in (*names, CORRUPT)]
-        reader = spark.read.schema(T.StructType(fields)).option("header", True)
-        reader = reader.option("sep", separator).option("mode", "PERMISSIVE")
-        # Spark's bound, 20480, would be an error of the file and not of the line.
-        reader = reader.option("maxColumns", MOST_COLUMNS)
-        # Only a reader that looks at every column notices a line with too many or too few.
-        reader = reader.option("columnPruning", False).option("escape", '"')
-        reader = reader.option("columnNameOfCorruptRecord", CORRUPT)
-        rows = reader.csv(members)
-        corrupt = F.col(CORRUPT).isNotNull()
-        parts = [*parts, rows.select(*(_unless(corrupt, n) for n in names), F.col(CORRUPT))]
+    parts = [_csv_rows(_lines(spark, members), *header) for header, members in groups.items()]
     return reduce(lambda a, b: a.unionByName(b, allowMissingColumns=True), parts)
 
 
-def _unless(corrupt: Column, name: str) -> Column:
-    """Spark fills what it could of a broken line; half a row is worse than none."""
-    return F.when(~corrupt, F.col(f"`{name}`")).alias(name)
+def _lines(spark: SparkSession, files: list[str]) -> DataFrame:
+    """Those that are not blank, as they came, as `line`."""
+    unmarked = "if(startswith(value, '\ufeff'), substring(value, 2), value) AS line"
+    lines = spark.read.text([literal(file) for file in files]).selectExpr(unmarked)
+    return lines.where(F.col("line").rlike(r"[^ \t]"))
 
 
-def _header(fs: AbstractFileSystem, file: str) -> tuple[str, tuple[str, ...]] | None:
-    """Separator and column names; None for an empty file."""
+def _csv_rows(lines: DataFrame, header: str, separator: str, names: tuple[str, ...]) -> DataFrame:
+    """A record ends with its line: in the two halves of one that goes on, a quote is left over at
+    an end of a value. Spark would fill in what it could; half a row is worse than none."""
+    line, places = F.col("line"), [f"c{number}" for number in range(len(names))]
+    # Spark's bound of columns, 20480, would be an error of the file and not of the line.
+    options = {"sep": separator, "escape": '"', "maxColumns": str(MOST_COLUMNS)}
+    options = {**options, "columnNameOfCorruptRecord": "torn"}
+    kinds = ", ".join(f"{place} string" for place in (*places, "torn"))
+    rows = lines.where(line != header).select(line, F.from_csv(line, kinds, options).alias("found"))
+    odd = F.length(F.regexp_replace(line, '[^"]', "")) % 2 == 1
+    end = re.escape(separator)
+    odd = line.contains('"') & odd & line.rlike(f'(^|{end})"|"({end}|$)')
+    whole = F.col("found.torn").isNull() & F.is_valid_utf8(line) & ~odd
+    values = [
+        F.when(whole, F.col(f"found.{place}")).alias(name)
+        for place, name in zip(places, names, strict=True)
+    ]
+    return rows.select(*values, F.when(~whole, F.make_valid_utf8(line)).alias(CORRUPT))
+
+
+def _header(fs: AbstractFileSystem, file: str) -> tuple[str, str, tuple[str, ...]] | None:
+    """The line, its separator and the columns' names; None for an empty file."""
     try:
         # Only this line is decoded: a wrong byte further down is that line's own trouble.
         with fs.open(file, "rb", compression="infer") as lines:
@@ -161,29 +172,35 @@ def _header(fs: AbstractFileSystem, file: str) -> tuple[str, tuple[str, ...]] | 
     twice = sorted({name for name in names if lowered.count(name.lower()) > 1 or not name})
     if twice:
         raise SourceError(f"{file}: column names must differ and not be blank, got {twice} again")
-    return separator, tuple(names)
+    return first, separator, tuple(names)
 
 
 def _read_json(spark: SparkSession, _: AbstractFileSystem, files: list[str]) -> DataFrame:
     """One row a line, also for lines that hold arrays; Spark's own reader would make any number."""
-    options = {"primitivesAsString": "true", "columnNameOfCorruptRecord": TORN}
-    unmarked = "if(startswith(value, '\ufeff'), substring(value, 2), value) AS line"
-    lines = spark.read.text(files).selectExpr(unmarked)
-    lines = lines.where(F.col("line").rlike(r"[^ \t]"))
-    fields = _json_fields(spark, lines, options)
+    lines = _lines(spark, files)
+    fields = json_fields(spark, lines)
     if not fields:
         raise SourceError(f"{files[0]}: no line is a JSON object; a log is one object a line")
-    whole = T.StructType([*fields, T.StructField(TORN, T.StringType())])
-    found = lines.select("line", F.from_json("line", whole, options).alias("found"))
+    found = lines.select("line", json_object("line", fields).alias("found"))
     # Expanded and named by position: names that differ by case alone cannot be asked for by name.
     places = [f"c{number}" for number in range(len(fields))]
-    rows = found.select("line", "found.*").toDF("line", *places, "torn")
-    torn = F.col("torn").isNotNull() | ~F.is_valid_utf8("line")
-    torn = torn | ~F.col("line").rlike(r"^[ \t]*\{")
-    rows = rows.withColumn("torn", F.when(torn, F.make_valid_utf8("line")))
+    torn = F.when(F.col("found").isNull(), F.make_valid_utf8("line")).alias("torn")
+    rows = found.select("found.*", torn).toDF(*places, "mark", "torn")
     names = _column_names(rows, {place: f.name for place, f in zip(places, fields, strict=True)})
     whole_only = [F.when(F.col("torn").isNull(), F.col(p)).alias(n) for p, n in names.items()]
     return rows.select(*whole_only, F.col("torn").alias(CORRUPT))
+
+
+def json_object(name: str, fields: list[T.StructField]) -> Column:
+    """The object that is all there is in the text of column `name`, as a struct of `fields` (and of
+    TORN, which is null); null for anything else, such as two objects in a line."""
+    whole = T.ArrayType(T.StructType([*fields, T.StructField(TORN, T.StringType())]))
+    # Spark looks no further than the first value. Only what is one object has this mark behind it.
+    listed = F.concat(F.lit("["), name, F.lit(f', {{"{TORN}": "end"}}]'))
+    found = F.from_json(listed, whole, {"primitivesAsString": "true"})
+    alone = (F.size(found) == 2) & (F.get(found, F.lit(1))[TORN] == "end")
+    alone = alone & F.col(name).rlike(r"^\s*\{") & F.is_valid_utf8(name)
+    return F.when(alone, F.get(found, F.lit(0)))
 
 
 def _column_names(rows: DataFrame, names: dict[str, str]) -> dict[str, str]:
@@ -204,14 +221,13 @@ def _column_names(rows: DataFrame, names: dict[str, str]) -> dict[str, str]:
     return {place: given[place] for place in plain}
 
 
-def _json_fields(
-    spark: SparkSession, lines: DataFrame, options: dict[str, str]
-) -> list[T.StructField]:
-    """What Spark infers. Asked for files and not for lines, it would refuse the whole log for one
-    line that names a field twice, or for two lines that name it in capitals and not."""
+def json_fields(spark: SparkSession, lines: DataFrame) -> list[T.StructField]:
+    """What Spark infers of a column of texts. Asked for files and not for lines, it would refuse
+    the whole log for one line that names a field twice, or for two that name it in capitals and
+    not."""
     reader = spark._jsparkSession.read()
-    for name, value in options.items():
-        reader = reader.option(name, value)
+    reader = reader.option("primitivesAsString", "true")
+    reader = reader.option("columnNameOfCorruptRecord", TORN)
     jvm: Any = spark._jvm
     texts = getattr(lines._jdf, "as")(jvm.org.apache.spark.sql.Encoders.STRING())
     schema = T.StructType.fromJson(json.loads(reader.json(texts).schema().json()))
@@ -223,8 +239,20 @@ def read_parquet(spark: SparkSession, fs: AbstractFileSystem, files: list[str]) 
     for file in files:
         schema = _footer(fs, file)
         groups.setdefault(str(schema), (schema, []))[1].append(file)
-    parts = [_without_nanos(spark.read.parquet(*m), schema) for schema, m in groups.values()]
+    parts = [
+        _without_nanos(spark.read.parquet(*map(literal, members)), schema)
+        for schema, members in groups.values()
+    ]
+    texts = {f.name for part in parts for f in part.schema if isinstance(f.dataType, T.StringType)}
+    parts = [_as_text(part, texts) for part in parts]
     return reduce(lambda a, b: a.unionByName(b, allowMissingColumns=True), parts)
+
+
+def _as_text(rows: DataFrame, names: set[str]) -> DataFrame:
+    """Doubles of `names`, which are text in other files, as the text that such files have."""
+    double = (T.FloatType, T.DoubleType)
+    found = [f.name for f in rows.schema if f.name in names and isinstance(f.dataType, double)]
+    return rows.withColumns({name: identifier(name, rows) for name in found})
 
 
 def _footer(fs: AbstractFileSystem, file: str) -> pa.Schema:

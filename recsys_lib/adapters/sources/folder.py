@@ -13,14 +13,16 @@ from typing import Any
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
-from recsys_lib.adapters.folders import absolute, file_system
+from recsys_lib.adapters.folders import absolute, file_system, literal
 from recsys_lib.adapters.sources.feed import Feed, record, text_record
 from recsys_lib.adapters.sources.files import CORRUPT, FORMATS, extension, read_csv, read_parquet
 from recsys_lib.adapters.sources.stream import FOREVER
 from recsys_lib.errors import SettingsError, SourceError
+from recsys_lib.expressions import is_whole
 from recsys_lib.settings import FilesSettings
 from recsys_lib.types import RAW_RECORD
 
@@ -50,7 +52,7 @@ def files_feed(spark: SparkSession, settings: FilesSettings) -> Feed:
             .option("maxFilesPerTrigger", settings.max_files_per_batch)
             .option("maxFileAge", FOREVER)
             .option("recursiveFileLookup", "true")
-            .load(folder)
+            .load(literal(folder))
             .select("path")
         )
 
@@ -132,19 +134,32 @@ def _lines(spark: SparkSession, paths: list[str]) -> DataFrame:
     marked = F.col("value").startswith("\ufeff")  # a byte order mark
     text = F.when(marked, F.substring("value", 2, 1 << 30)).otherwise(F.col("value"))
     text = F.when(F.is_valid_utf8("value"), text).otherwise(F.col("value"))
-    rows = spark.read.text(paths).where("trim(value) != ''")
+    rows = spark.read.text([literal(path) for path in paths]).where("trim(value) != ''")
     return rows.select(*text_record(text, F.input_file_name()))
 
 
 def _as_json(rows: DataFrame, *, typed: bool) -> DataFrame:
     corrupt = F.col(CORRUPT) if CORRUPT in rows.columns else F.lit(None).cast("string")
-    named = [F.col(f"`{name}`") for name in rows.columns if name != CORRUPT]
+    named = [_plain(field) for field in rows.schema if field.name != CORRUPT]
     payload = F.make_valid_utf8(F.coalesce(corrupt, F.to_json(F.struct(*named))))
+    detail = F.when(corrupt.contains("\ufffd"), "the bytes are not UTF-8").otherwise(
+        "the line does not fit the header"
+    )
     broken: dict[str, Any] = {
         "problem": F.when(corrupt.isNotNull(), "unreadable"),
-        "detail": F.when(corrupt.isNotNull(), "the line does not fit the header"),
+        "detail": F.when(corrupt.isNotNull(), detail),
     }
     return rows.select(*record(payload, F.input_file_name(), typed=typed, **broken))
+
+
+def _plain(field: T.StructField) -> Column:
+    """Whole numbers as other sources write them, 12345678: pandas has them as doubles where some
+    are missing, of which Spark would make 1.2345678E7."""
+    it = F.col(f"`{field.name}`")
+    if not isinstance(field.dataType, (T.FloatType, T.DoubleType)):
+        return it
+    either = F.when(is_whole(it), it.cast("bigint").cast("variant")).otherwise(it.cast("variant"))
+    return either.alias(field.name)
 
 
 def _fault(error: Exception) -> str:

@@ -16,6 +16,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from http.client import HTTPException
 from itertools import pairwise
 from typing import Any
 
@@ -83,7 +84,8 @@ class Api:
                 if error.code not in AGAIN:
                     raise SourceError(self._refused(error, url)) from None
                 wait = _retry_after(error.headers.get("Retry-After"))
-            except (OSError, ValueError) as error:  # a lost connection; an answer that is no JSON
+            # A lost connection, before or in the answer; an answer that is no JSON.
+            except (OSError, HTTPException, ValueError) as error:
                 told, wait = str(error), None
             if attempt < settings.retries:
                 pause = 0.5 * 2**attempt if wait is None else wait

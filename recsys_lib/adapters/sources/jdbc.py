@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from recsys_lib.adapters.folders import file_system, write_text
+from recsys_lib.adapters.folders import file_system, literal, write_text
 from recsys_lib.adapters.mysql import NUMERIC, TEMPORAL, Mysql, quoted
 from recsys_lib.adapters.sources.feed import Feed, record
 from recsys_lib.adapters.sources.stream import FOREVER
@@ -177,7 +177,7 @@ def jdbc_feed(spark: SparkSession, settings: JdbcSettings, name: str, folder: st
             .option("maxFilesPerTrigger", 1)
             .option("maxFileAge", FOREVER)
             .option("pathGlobFilter", "*.json")
-            .json(ranges.folder)
+            .json(literal(ranges.folder))
         )
 
     def records(batch: DataFrame) -> DataFrame:

@@ -13,7 +13,14 @@ from dataclasses import asdict
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from recsys_lib.adapters.folders import absolute, file_system, move, read_text, write_text
+from recsys_lib.adapters.folders import (
+    absolute,
+    file_system,
+    literal,
+    move,
+    read_text,
+    write_text,
+)
 from recsys_lib.adapters.sources.files import readable
 from recsys_lib.types import Manifest
 
@@ -48,7 +55,7 @@ class ReplayFolder:
         rows = parsed.withColumn("release", release).hint("rebalance", "release")
         with readable(source):
             rows.write.mode("overwrite").partitionBy("release").parquet(self._unfinished)
-        written = self.spark.read.schema("release string").parquet(self._unfinished)
+        written = self.spark.read.schema("release string").parquet(literal(self._unfinished))
         counted = written.groupBy("release").count().collect()
         counts = {row["release"]: row["count"] for row in counted}
         windows = {int(name): n for name, n in counts.items() if name != UNKNOWN}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pyspark.sql import DataFrame, SparkSession
 
-from recsys_lib.adapters.folders import absolute, file_system
+from recsys_lib.adapters.folders import absolute, file_system, literal
 from recsys_lib.adapters.lake import Lake
 from recsys_lib.adapters.sources.files import readable
 from recsys_lib.expressions import arrival
@@ -40,7 +40,7 @@ def land(
         .option("maxFilesPerTrigger", settings.max_files_per_batch)
         # By default files a week older than the newest are taken for read.
         .option("maxFileAge", FOREVER)
-        .parquet(absolute(inbox))
+        .parquet(literal(absolute(inbox)))
         .writeStream.trigger(availableNow=True)
         .option("checkpointLocation", f"{lake.root}/_checkpoints/{table}")
         .foreachBatch(write)

@@ -47,7 +47,7 @@ def serving(events: list[dict[str, Any]]) -> Iterator[ShopApi]:
             query = {k: v[0] for k, v in parse_qs(urlsplit(self.path).query).items()}
             code, headers, body = api.answer(query, self.headers.get("Authorization", ""))
             self.send_response(code)
-            for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            for name, value in {"Content-Length": str(len(body)), **headers}.items():
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(body)

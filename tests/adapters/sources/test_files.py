@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -19,6 +20,20 @@ def test_csv_lines_that_do_not_fit_keep_their_text(spark: SparkSession, tmp_path
     assert sorted(r[CORRUPT] for r in rows if r[CORRUPT] is not None) == ["2", "3,c,extra"]
 
 
+def test_half_a_record_and_a_letter_that_is_not_utf_8_are_no_rows(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    good = ['1,"a ""q"", b"', '2,5" pipe', '3,"5"" pipe"', "4,M\u00fcller", '5,"a "q" b"']
+    torn = ['6,"hello', 'wor,ld"', '7,"', '8,"a ""']
+    text = "\n".join(["user,item", *good, *torn])
+    (tmp_path / "log.csv").write_bytes(text.encode() + b"\n9,M\xfcller\n9,M\xf6ller\n")
+    rows = read_log(spark, str(tmp_path / "log.csv")).collect()
+    kept = [(r["user"], r["item"]) for r in rows if r[CORRUPT] is None]
+    assert [user for user, _ in kept] == ["1", "2", "3", "4", "5"]
+    assert [item for _, item in kept[:4]] == ['a "q", b', '5" pipe', '5" pipe', "M\u00fcller"]
+    assert [r[CORRUPT] for r in rows][5:] == [*torn, *["9,M\ufffdller"] * 2]
+
+
 def test_files_may_have_their_columns_in_any_order(spark: SparkSession, tmp_path: Path) -> None:
     (tmp_path / "1.csv").write_text("user,item\n1,a\n")
     (tmp_path / "2.csv").write_text("item;user\nb;2\n")
@@ -29,12 +44,30 @@ def test_files_may_have_their_columns_in_any_order(spark: SparkSession, tmp_path
 
 
 def test_json_lines_that_do_not_parse_keep_their_text(spark: SparkSession, tmp_path: Path) -> None:
-    (tmp_path / "log.jsonl").write_text('{"user": 12345, "item": "a"}\n{"user": 2, "it\n')
+    # Spark itself reads the first of two objects and is silent about the rest of the line.
+    torn = ['{"user": 2, "it', '{"user": 3}{"user": 4}', '{"user": 5}] {}', '{"user": 6} x']
+    lines = ['{"user": 12345, "item": "a"}', *torn, ' {"user": 7, "user": 8} ']
+    (tmp_path / "log.jsonl").write_text("\n".join(lines))
     rows = read_log(spark, str(tmp_path / "log.jsonl")).collect()
     assert [(r["user"], r["item"], r[CORRUPT]) for r in rows] == [
         ("12345", "a", None),
-        (None, None, '{"user": 2, "it'),
+        *((None, None, line) for line in torn),
+        ("8", None, None),
     ]
+
+
+def test_a_file_is_read_by_its_name_and_not_by_a_pattern(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    for name in ("a1", "a[12]", "a{1,2}", "a*", "a?", "a\\1"):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({"user": name}))
+    (tmp_path / "csv[1]").mkdir()
+    (tmp_path / "csv[1]" / "b(1) %20[x].csv").write_text("user\nc\n")
+    rows = read_log(spark, str(tmp_path / "csv[1]")).collect()
+    assert [r["user"] for r in rows] == ["c"]
+    (tmp_path / "csv[1]" / "b(1) %20[x].csv").unlink()
+    rows = read_log(spark, str(tmp_path)).collect()
+    assert sorted(r["user"] for r in rows) == sorted(["a1", "a[12]", "a{1,2}", "a*", "a?", "a\\1"])
 
 
 def test_nanosecond_times_of_pandas_are_read_to_the_microsecond(
@@ -45,6 +78,15 @@ def test_nanosecond_times_of_pandas_are_read_to_the_microsecond(
     frame.to_parquet(tmp_path / "log.parquet", version="2.6")
     rows = read_log(spark, str(tmp_path / "log.parquet")).selectExpr("cast(t as string) AS t", "n")
     assert [tuple(r) for r in rows.collect()] == [("2017-01-01 11:53:26.000001", 1), (None, 2)]
+
+
+def test_a_number_with_gaps_is_the_text_that_it_is_in_another_file(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    pd.DataFrame({"user": [12345678.0, 0.5, None]}).to_parquet(tmp_path / "1.parquet")
+    pd.DataFrame({"user": ["12345678"]}).to_parquet(tmp_path / "2.parquet")
+    rows = read_log(spark, str(tmp_path)).collect()
+    assert [r["user"] for r in rows] == ["12345678", "0.5", None, "12345678"]
 
 
 @pytest.mark.parametrize(

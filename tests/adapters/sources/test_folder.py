@@ -45,7 +45,7 @@ def test_files_of_every_format_land_together_and_once(
     spark: SparkSession, inbox: Path, landed: Landed
 ) -> None:
     (inbox / "1.jsonl").write_text('\ufeff{"user": "a"}\n\n{"user": "b"}\n')
-    (inbox / "2.csv").write_text("user,item\nc,1\n")
+    (inbox / "2[1].csv").write_text("user,item\nc,1\n")
     with gzip.open(inbox / "3.csv.gz", "wt") as packed:
         packed.write("item;user\n1;d\n")
     (inbox / "deep").mkdir()
@@ -101,6 +101,19 @@ def test_what_is_still_being_written_is_left_alone(
     (inbox / "3.jsonl.tmp").rename(inbox / "3.jsonl")
     (inbox / "3.jsonl").write_text('{"user": "a"}\n')
     assert landed.run(feed(spark, inbox)) == 1
+
+
+def test_a_whole_number_is_written_as_other_sources_write_it(
+    spark: SparkSession, inbox: Path, landed: Landed
+) -> None:
+    numbers = pd.DataFrame({"user": [12345678.0, None, 7.0], "price": [1.5, 2.0, 1e300]})
+    numbers.to_parquet(inbox / "1.parquet")
+    landed.run(feed(spark, inbox))
+    assert landed.column("payload") == [
+        '{"price":2}',
+        '{"user":12345678,"price":1.5}',
+        '{"user":7,"price":1.0E300}',
+    ]
 
 
 def test_a_folder_that_is_not_there_is_named(spark: SparkSession, tmp_path: Path) -> None:

@@ -58,6 +58,11 @@ def test_a_busy_api_is_asked_again_after_the_time_it_names(shop: ShopApi) -> Non
     assert waits == [7.0, 1.0, 2.0]
 
 
+def test_an_answer_that_breaks_off_is_asked_for_again(shop: ShopApi) -> None:
+    shop.moods = [(200, {"Content-Length": "100"}, b'{"data": []}')]
+    assert len(asked(shop)) == 3
+
+
 def test_an_api_that_stays_broken_is_told_with_its_last_answer(shop: ShopApi) -> None:
     shop.moods = [(502, {}, b"")] * 4
     with pytest.raises(SourceError, match="no usable answer in 4 attempts, the last was 502"):
