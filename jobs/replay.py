@@ -26,6 +26,7 @@ from jobs.ingest import ingest, landed, staged
 from jobs.promote import promote
 from jobs.recommend import TABLE, recommend
 from jobs.train import train
+from recsys_lib import __version__
 from recsys_lib.errors import SourceError
 from recsys_lib.evaluate.intervals import across_windows, estimates, replicates
 from recsys_lib.evaluate.report import table, write_report
@@ -152,7 +153,10 @@ def finish(context: Context, started: float) -> RunSummary:
         overall=_overall(context),
         champion=champion.version if champion else None,
         settings=context.settings.model_dump(mode="json", exclude={"run": {"out"}}),
-        versions={name: version(name) for name in ("alluvium", "pyspark", "horovod", "mlflow")},
+        versions={
+            "alluvium": __version__,
+            **{name: version(name) for name in ("pyspark", "horovod", "mlflow")},
+        },
     )
     write_report(summary, context.out)
     log.info("done in %.0f s", time.monotonic() - started)
