@@ -56,7 +56,11 @@ class Clock:
         )
 
     def at(self, times: pa.Array) -> Floats:
-        """Window-axis position float32 of each time; NaN where it is unknown."""
+        """Window-axis position float32 of each time; NaN where it is unknown or has no end."""
+        found = self._placed(times)
+        return np.where(np.isfinite(found), found, np.float32(np.nan))
+
+    def _placed(self, times: pa.Array) -> Floats:
         if pa.types.is_string(times.type) or pa.types.is_large_string(times.type):
             times = _moments(times)
         if pa.types.is_timestamp(times.type) or pa.types.is_date(times.type):

@@ -104,6 +104,13 @@ def test_unknown_times_are_not_a_number() -> None:
     assert read({**told, "times": times}).at.tolist() == pytest.approx([1.0, NAN], nan_ok=True)
 
 
+@pytest.mark.parametrize("periods", [False, True])
+def test_a_time_without_end_is_unknown(periods: bool) -> None:
+    clock = Clock(start=START.timestamp(), days=7.0, unit="s", periods=periods)
+    told = {"request_id": ["x"], "items": [["a", "b"]], "times": [[float("inf"), -float("inf")]]}
+    assert np.isnan(read(told, clock=clock).at).all()
+
+
 def test_without_a_start_of_the_axis_timestamps_are_unknown() -> None:
     clock = Clock(start=None, days=1.0, unit="s", periods=False)
     told = {"request_id": ["x"], "items": [["a"]], "times": [["2020-01-13"]]}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,10 +79,27 @@ class _Few:
     near: Offsets
 
 
+class _Turn:
+    """A lock that stays behind when its owner is pickled."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def __reduce__(self) -> tuple[type[_Turn], tuple[()]]:
+        return _Turn, ()
+
+
 class ShippedScorer:
     """A Scorer of a serving bundle. With a newer `catalog` it knows today's items and counts.
 
-    It answers one call at a time: threads of a service each need their own.
+    Threads may share it, and are answered one after the other; to be answered at the same time,
+    each needs its own.
     """
 
     ROWS = 128
@@ -115,6 +133,7 @@ class ShippedScorer:
         self._positions = tables["positions"].all()
         self._profile = [tables[f"profile_{i}"].all() for i in range(len(spec["profile"]))]
         self._shops: dict[int, _Shop] = {}
+        self._turn = _Turn()
 
     @classmethod
     def open(
@@ -142,7 +161,8 @@ class ShippedScorer:
             for start in range(0, len(mine), self.ROWS):
                 chosen = mine[start : start + self.ROWS]
                 part = histories if len(chosen) == count else select(histories, chosen)
-                found, best = self._answer(part, self._shop(int(r)), wanted, exclude_seen)
+                with self._turn:
+                    found, best = self._answer(part, self._shop(int(r)), wanted, exclude_seen)
                 items[chosen, :wanted], scores[chosen, :wanted] = found, best
         return items, scores
 
@@ -151,8 +171,10 @@ class ShippedScorer:
         exported, trained or searched anew."""
         more = copy.copy(self)
         more.bundle = self.bundle.grown(self.bundle.catalog.extended(ids, attributes))
-        more._shops = {}
-        for row, shop in self._shops.items():
+        more._shops = {}  # the encoder stays shared, and so does the turn
+        with self._turn:
+            stocked = dict(self._shops)
+        for row, shop in stocked.items():
             shelf = more._shelf(row)
             more._shops[row] = more._stocked(row, shelf, shop.search.extended(shelf))
         return more

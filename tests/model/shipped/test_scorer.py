@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import pickle
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import pytest
 
 from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.histories import Histories, Scorer
+from recsys_lib.model.requests import select
 from recsys_lib.model.scorer import ModelScorer
 from recsys_lib.model.shipped.bundle import Shipped
 from recsys_lib.model.shipped.scorer import ShippedScorer
@@ -104,6 +107,21 @@ def test_items_that_come_in_between_are_scored_at_once(exact: Shipped, ann_items
     assert all(alike)
     assert (found == ITEMS + 1).any(1).all()
     np.testing.assert_array_equal(before.top_k(histories, ITEMS)[0], was)
+
+
+def test_threads_that_share_a_scorer_get_their_own_answers(exact: Shipped) -> None:
+    scorer, histories = ShippedScorer(exact), asked(ITEMS)
+    users = [select(histories, np.array([place])) for place in range(len(histories))] * 8
+    alone = [scorer.top_k(user, 10)[0].tolist() for user in users]
+    with ThreadPoolExecutor(4) as threads:
+        together = list(threads.map(lambda user: scorer.top_k(user, 10)[0].tolist(), users))
+    assert together == alone
+
+
+def test_a_scorer_that_was_pickled_answers_as_before(exact: Shipped) -> None:
+    scorer = ShippedScorer(exact)
+    again = pickle.loads(pickle.dumps(scorer))
+    np.testing.assert_array_equal(scorer.top_k(asked(ITEMS), 5)[0], again.top_k(asked(ITEMS), 5)[0])
 
 
 class TestShippedModel(ModelLaws):
