@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -89,12 +90,7 @@ class Asking:
     def histories(self, batch: pa.Table) -> tuple[pa.Array, Histories]:
         """(request_id, histories) of a table with request_id, items, and optional types, times,
         values, now. Raises SourceError for a missing column or lists of unequal lengths."""
-        missing = [name for name in ("request_id", "items") if name not in batch.column_names]
-        if missing:
-            raise SourceError(
-                f"histories must have the columns request_id and items, got "
-                f"{', '.join(batch.column_names)}; rename or add {', '.join(missing)}"
-            )
+        check_columns(batch.column_names)
         items = _lists(batch, "items")
         lengths = np.asarray(items.value_lengths().fill_null(0)).astype(np.int64)
         size = int(lengths.sum())
@@ -147,6 +143,16 @@ class Asking:
         some = lengths > 0
         last[some] = at[offsets_of(lengths)[1:][some] - 1]
         return last
+
+
+def check_columns(names: Sequence[str]) -> None:
+    """Raises SourceError where a request would lack its id or its items."""
+    missing = [name for name in ("request_id", "items") if name not in names]
+    if missing:
+        raise SourceError(
+            f"histories must have the columns request_id and items, got "
+            f"{', '.join(names)}; rename or add {', '.join(missing)}"
+        )
 
 
 def _lists(batch: pa.Table, name: str) -> pa.ListArray:
