@@ -17,12 +17,14 @@ from recsys_lib.catalog.plans import merge_plans
 from recsys_lib.catalog.recipe import merge_catalog
 from recsys_lib.clean.recipe import clean_increment
 from recsys_lib.clean.report import as_table, by_rule
+from recsys_lib.errors import SourceError
 from recsys_lib.features.recipe import prepare_window
 from recsys_lib.increment.plan import Plan, plan
 from recsys_lib.ingest.axis import keep_axis
 from recsys_lib.ingest.bronze import SCHEMA
 from recsys_lib.ingest.recipe import axis_of, stage
 from recsys_lib.mapping import FROM_SOURCE
+from recsys_lib.tables import closed_window
 
 
 def staged(context: Context, events: str, increments: int | None) -> Plan:
@@ -59,6 +61,16 @@ def ingest(context: Context, windows: range) -> dict[str, Any]:
 def landed(context: Context, window: int) -> bool:
     """Whether `window` has gone all the way through."""
     return context.lake.ledger.recorded("silver", "features", window) is not None
+
+
+def check_landed(context: Context, window: int) -> None:
+    """Raises SourceError for a window that is still to come: what is decided on it is decided for
+    good."""
+    last = closed_window(context.lake)
+    if last is None or window > last:
+        raise SourceError(
+            f"window {window} must have landed; the last one is {'none' if last is None else last}"
+        )
 
 
 def main(argv: list[str]) -> None:
