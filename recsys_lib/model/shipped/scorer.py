@@ -128,8 +128,7 @@ class ShippedScorer:
             Head(part, weights, self._kinds, spec["stats"]) for part in ("copy", "near")
         )
         tables = self.bundle.tables
-        self._types = _known_rows(tables["types"].all(), len(self.bundle.catalog.types))
-        self._copy_types = len(weights["copy_types/embeddings"])
+        self._types = tables["types"].all()
         self._positions = tables["positions"].all()
         self._profile = [tables[f"profile_{i}"].all() for i in range(len(spec["profile"]))]
         self._shops: dict[int, _Shop] = {}
@@ -231,11 +230,10 @@ class ShippedScorer:
         sizes = np.concatenate([lengths_of(copied.offsets), lengths_of(nearby.offsets)])
         row = np.tile(np.arange(len(rest)), 2).repeat(sizes)
         match, explore = shop.shelf.matched(items, row, asking.user, asking.taste)
-        types = np.where(copied.types < self._copy_types, copied.types, 0)
         own, near = slice(len(copied.items)), slice(len(copied.items), None)
         users, no_type = copied.user_features, np.zeros(len(nearby.items), np.int32)
         copying = self._copy(
-            copied.features, shop.copied, copied.items, match[own], (users, row[own]), types
+            copied.features, shop.copied, copied.items, match[own], (users, row[own]), copied.types
         )
         nearing = self._near(
             nearby.features, shop.near, nearby.items, match[near], (users, row[near]), no_type
@@ -268,7 +266,7 @@ class ShippedScorer:
         parts = [mean, user_features]
         if self._profile:
             profile = zip(self._profile, histories.profile.T, strict=True)
-            parts.append(np.sum([t[np.where(p < len(t), p, 0)] for t, p in profile], 0))
+            parts.append(np.sum([table[words] for table, words in profile], 0))
         return np.asarray(self._encode(events, facts, mask, np.concatenate(parts, 1)))
 
 
@@ -297,12 +295,6 @@ def _merged(
         wanted, again = min(4 * wanted, search.items), everybody[short]
         items[again], scores[again], short[again] = beside(again, wanted)
     return items, scores
-
-
-def _known_rows(table: Floats, rows: int) -> Floats:
-    """With zero rows for words that came later."""
-    missing = max(0, rows - len(table))
-    return np.pad(table, [(0, missing), (0, 0)])
 
 
 def reopened(

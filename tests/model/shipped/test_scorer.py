@@ -44,6 +44,40 @@ def test_in_32_bits_the_answers_are_those_of_the_network(
     np.testing.assert_allclose(scores, near, rtol=1e-3, atol=1e-3)
 
 
+def shuffled(histories: Histories, unknown: float) -> Histories:
+    """Times in any order, and this share of them unknown."""
+    random = np.random.default_rng(2)
+    at = random.permutation(histories.at)
+    return replace(histories, at=np.where(random.random(len(at)) < unknown, np.float32(np.nan), at))
+
+
+def words_of_tomorrow(histories: Histories) -> Histories:
+    """Every third event and every other user has a word that came after the model."""
+    types, profile = histories.types.copy(), histories.profile.copy()
+    types[::3], profile[::2] = 3, 3
+    return replace(histories, types=types, profile=profile)
+
+
+@pytest.mark.parametrize(
+    "histories",
+    [
+        words_of_tomorrow(asked(ITEMS)),
+        shuffled(asked(ITEMS), 0.0),
+        shuffled(asked(ITEMS), 0.3),
+        shuffled(asked(ITEMS), 1.1),
+    ],
+    ids=["new words", "times out of order", "some times unknown", "all times unknown"],
+)
+def test_what_a_model_never_saw_it_answers_as_the_network_does(
+    exact: Shipped, histories: Histories
+) -> None:
+    grown = replace(SHOP, types=(*SHOP.types, "gift"), profile=(3,))
+    items, scores = ModelScorer(BUNDLE, grown).top_k(histories, 10)
+    same, near = ShippedScorer(exact, grown).top_k(histories, 10)
+    np.testing.assert_array_equal(items, same)
+    np.testing.assert_allclose(scores, near, rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize("changes", [{"blocks": 0}, {"blocks": 1}, {"blocks": 3, "heads": 1}])
 def test_a_network_of_any_depth_is_shipped(tmp_path: Path, changes: dict[str, Any]) -> None:
     bundle = model_of(SHOP, **changes)
