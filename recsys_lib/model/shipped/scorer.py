@@ -193,7 +193,7 @@ class ShippedScorer:
     def _shop(self, row: int) -> _Shop:
         if row not in self._shops:
             shelf, how = self._shelf(row), self.bundle.search
-            large = shelf.items > how["ann_items"]
+            large = shelf.items > how["ann_items"] and shelf.items >= Scan.LEAST
             typical = self.bundle.typical
             search: Search = (
                 Scan(shelf, typical, how["rerank"], self._threads) if large else Whole(shelf)

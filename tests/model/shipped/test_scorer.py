@@ -111,6 +111,13 @@ def test_a_large_shop_is_searched_and_little_is_missed(tmp_path: Path, exclude: 
     assert np.mean(errors) < 0.05
 
 
+def test_a_shop_of_too_few_items_to_be_searched_is_multiplied_through(tmp_path: Path) -> None:
+    few = EXACT.model_copy(update={"ann_items": 5})
+    bundle, histories = model_of(shop_of(10)), asked(10)
+    found, _ = ShippedScorer(shipped(bundle, tmp_path, few)).top_k(histories, 5)
+    np.testing.assert_array_equal(found, ModelScorer(bundle).top_k(histories, 5)[0])
+
+
 def test_times_the_model_knows_no_statistics_for_are_answered(exact: Shipped) -> None:
     histories = replace(asked(ITEMS), now=np.full(31, np.nan, np.float32))
     items, _ = ModelScorer(BUNDLE).top_k(histories, 5)
