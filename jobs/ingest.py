@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jobs.context import Context, log, opened, parser, run
+from jobs.context import MAPPING, Context, at_least, log, opened, parser, run
 from recsys_lib.adapters.sources.files import fingerprint, identity, read_log
 from recsys_lib.adapters.sources.stream import land
 from recsys_lib.catalog.plans import merge_plans
@@ -76,8 +76,8 @@ def check_landed(context: Context, window: int) -> None:
 def main(argv: list[str]) -> None:
     made = parser(__doc__)
     made.add_argument("--events", required=True, help="CSV, JSON lines or Parquet; file or folder")
-    made.add_argument("--mapping", required=True, help="what the columns mean")
-    made.add_argument("--windows", type=int, default=1, help="how many to land (default 1)")
+    made.add_argument("--mapping", required=True, metavar="YAML", help=MAPPING)
+    made.add_argument("--windows", type=at_least(1), default=1, help="how many to land (default 1)")
     args = made.parse_args(argv)
     with opened(args, "ingest", args.mapping) as context, context.alone("ingest"):
         found = staged(context, args.events, None)

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from jobs.context import Context, log, opened, parser, run
+from jobs.context import MAPPING, Context, at_least, log, opened, parser, run
 from jobs.evaluate import Scores, evaluate
 from jobs.ingest import ingest, landed, staged
 from jobs.promote import promote
@@ -204,8 +204,14 @@ def _relative(path: Any) -> str:
 def main(argv: list[str]) -> None:
     made = parser(__doc__)
     made.add_argument("--events", required=True, help="CSV, JSON lines or Parquet; file or folder")
-    made.add_argument("--mapping", required=True, help="what the columns mean")
-    made.add_argument("--weeks", "--windows", type=int, metavar="N", help="increments to learn")
+    made.add_argument("--mapping", required=True, metavar="YAML", help=MAPPING)
+    made.add_argument(
+        "--weeks",
+        "--windows",
+        type=at_least(0),
+        metavar="N",
+        help="increments to learn (default: all that the log holds)",
+    )
     args = made.parse_args(argv)
     started = time.monotonic()
     with opened(args, "replay", args.mapping) as context, context.alone("replay"):
