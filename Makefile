@@ -140,11 +140,11 @@ cluster-down: ## end them and remove their data
 
 package: setup ## dist/: the wheel, also as .zip for --py-files, and environment.tar.gz for --archives
 	@mkdir -p dist $(LOGS)
-	rm -f dist/alluvium-*.whl
+	rm -f dist/alluvium_recsys-*.whl
 	$(PY) -m pip wheel --disable-pip-version-check -q --no-deps --no-build-isolation -w dist . >$(LOGS)/wheel.log 2>&1 || {
 	  tail -n 3 $(LOGS)/wheel.log >&2; echo "error: the wheel could not be built; see $(LOGS)/wheel.log" >&2; exit 1; }
-	cp dist/alluvium-*.whl dist/alluvium.zip  # the name by which Spark puts it on Python's path
-	ls dist/alluvium-*.whl dist/alluvium.zip
+	cp dist/alluvium_recsys-*.whl dist/alluvium.zip  # the name by which Spark puts it on Python's path
+	ls dist/alluvium_recsys-*.whl dist/alluvium.zip
 	$(PY) -m recsys_lib.adapters.package dist/environment.tar.gz
 
 check: setup ## style, types, and the arrows between rooms

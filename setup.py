@@ -16,7 +16,7 @@ VERSION = re.search(
 )
 
 setup(
-    name="alluvium",
+    name="alluvium-recsys",  # PyPI's alluvium is somebody else's
     version=VERSION.group(1) if VERSION else "0",
     description="Recommenders that stay fresh: incremental learning on Spark, Delta and Horovod",
     long_description=README.read_text(encoding="utf-8") if README.exists() else "",

@@ -27,8 +27,10 @@ from recsys_lib.errors import AlluviumError, SettingsError
 from recsys_lib.ingest.axis import Axis, find_axis, kept_axis
 from recsys_lib.ingest.recipe import axis_of
 from recsys_lib.mapping import Mapping, load_mapping
-from recsys_lib.settings import Settings, load_settings
+from recsys_lib.settings import RunSettings, Settings, load_settings
 from recsys_lib.types import Place
+
+MAPPING = "what the columns mean; conf/mappings has examples"
 
 log = logging.getLogger("alluvium")
 log.addHandler(logging.NullHandler())  # else what comes before the log file goes to the terminal
@@ -73,13 +75,29 @@ def parser(description: str | None) -> argparse.ArgumentParser:
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     made.add_argument(
-        "--config", metavar="YAML", help="settings; base.yaml beside it is read first"
+        "--config",
+        metavar="YAML",
+        help="settings; base.yaml beside it is read first (default: each setting's own default)",
     )
     made.add_argument(
         "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change one setting"
     )
-    made.add_argument("--out", metavar="FOLDER", help="run folder (setting run.out)")
+    usual = RunSettings().out
+    made.add_argument(
+        "--out", metavar="FOLDER", help=f"run folder (setting run.out; default {usual})"
+    )
     return made
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """For argparse: a whole number that is no less."""
+
+    def number(text: str) -> int:
+        if int(text) < least:
+            raise argparse.ArgumentTypeError(f"must be at least {least}, got {text}")
+        return int(text)
+
+    return number
 
 
 def settings_of(args: argparse.Namespace) -> Settings:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pyspark.sql import functions as F
 
 from jobs.context import Context, log, opened, parser, run
+from jobs.ingest import check_landed
 from jobs.shop import Exam, catalog_reader, model_folder
 from recsys_lib.errors import TrackingError
 from recsys_lib.evaluate.intervals import Replicates, coverage, replicates, reports
@@ -34,8 +35,9 @@ def evaluate(context: Context, window: int) -> Scores:
     """Let the candidate, the champion and the first model answer for `window`, and the baselines.
 
     Who sits the exam is written down before it starts, so that a repeated call after a crash
-    judges the same versions.
+    judges the same versions. Raises SourceError for a window that has not landed.
     """
+    check_landed(context, window)
     roles = _roles(context, window)
     items = _score(context, window, roles)
     if items is None:
@@ -118,7 +120,7 @@ def _roles(context: Context, window: int) -> dict[str, int]:
 
 def main(argv: list[str]) -> None:
     made = parser(__doc__)
-    made.add_argument("--window", type=int, required=True)
+    made.add_argument("--window", type=int, required=True, help="one that has landed")
     args = made.parse_args(argv)
     with opened(args, "evaluate") as context:
         scores = evaluate(context, args.window)

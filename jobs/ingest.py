@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jobs.context import Context, log, opened, parser, run
+from jobs.context import MAPPING, Context, at_least, log, opened, parser, run
 from jobs.shop import as_known
 from recsys_lib.adapters.sources.files import fingerprint, identity, read_log
 from recsys_lib.adapters.sources.stream import land
@@ -19,6 +19,7 @@ from recsys_lib.catalog.plans import merge_plans
 from recsys_lib.catalog.recipe import merge_catalog
 from recsys_lib.clean.recipe import READER, clean_increment
 from recsys_lib.clean.report import as_table, by_rule
+from recsys_lib.errors import SourceError
 from recsys_lib.expressions import faults
 from recsys_lib.features.recipe import prepare_window
 from recsys_lib.increment.plan import Plan, plan
@@ -26,6 +27,7 @@ from recsys_lib.ingest.axis import keep_axis
 from recsys_lib.ingest.bronze import SCHEMA
 from recsys_lib.ingest.recipe import axis_of, stage
 from recsys_lib.mapping import FROM_SOURCE
+from recsys_lib.tables import closed_window
 
 
 def staged(context: Context, events: str, increments: int | None) -> Plan:
@@ -82,11 +84,21 @@ def done_with(context: Context, window: int) -> bool:
     return landed(context, window) or (cleaned is not None and not cleaned["counts"]["silver"])
 
 
+def check_landed(context: Context, window: int) -> None:
+    """Raises SourceError for a window that is still to come: what is decided on it is decided for
+    good."""
+    last = closed_window(context.lake)
+    if last is None or window > last:
+        raise SourceError(
+            f"window {window} must have landed; the last one is {'none' if last is None else last}"
+        )
+
+
 def main(argv: list[str]) -> None:
     made = parser(__doc__)
     made.add_argument("--events", required=True, help="CSV, JSON lines or Parquet; file or folder")
-    made.add_argument("--mapping", required=True, help="what the columns mean")
-    made.add_argument("--windows", type=int, default=1, help="how many to land (default 1)")
+    made.add_argument("--mapping", required=True, metavar="YAML", help=MAPPING)
+    made.add_argument("--windows", type=at_least(1), default=1, help="how many to land (default 1)")
     args = made.parse_args(argv)
     with opened(args, "ingest", args.mapping) as context, context.alone("ingest"):
         found = staged(context, args.events, None)

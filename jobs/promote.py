@@ -52,7 +52,9 @@ def _gate(settings: Settings, candidate: ModelVersion, champion: ModelVersion) -
 
 def main(argv: list[str]) -> None:
     made = parser(__doc__)
-    made.add_argument("--window", type=int, required=True)
+    made.add_argument(
+        "--window", type=int, required=True, help="the exam; scored first where it was not yet"
+    )
     args = made.parse_args(argv)
     with opened(args, "promote") as context:
         verdict = promote(context, args.window, evaluate(context, args.window))

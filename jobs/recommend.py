@@ -1,7 +1,8 @@
 """Recommend with a model version: for everybody in the lake, or for histories that you bring.
 
-  spark-submit jobs/recommend.py --config conf/local.yaml --out build/demo
-      20 items for every user into the Delta table `recommendations`
+  spark-submit jobs/recommend.py --config conf/local.yaml --out build/demo [--k 20]
+      20 items for every user, by the champion, into the Delta table `recommendations`; asked again
+      with other options, these slates take the place of the former
 
   spark-submit jobs/recommend.py --model models:/alluvium@champion --run build/demo \\
       --histories FILE --k 20 --out FILE.parquet
@@ -10,6 +11,7 @@
         items    ordered list of item ids, oldest first
         types    optional list of event types, as long as items
         times    optional list of timestamps (or of epochs or periods, as the mapping has them)
+        values   optional list of what the events were worth
         now      optional decision time; default: the start of the window after the last learned
 
 --model also takes a folder. --run names the run folder whose registry is asked (default: the
@@ -18,25 +20,28 @@ setting run.out).
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.context import Context, log, opened, parser, run, settings_of
 from jobs.shop import catalog_reader, model_folder
+from recsys_lib.adapters.lake import Lake
 from recsys_lib.adapters.places import fetch
-from recsys_lib.adapters.requests import answer_file
+from recsys_lib.adapters.requests import answer_file, dataset
 from recsys_lib.adapters.shards import CatalogReader
 from recsys_lib.adapters.spark import spark_session
 from recsys_lib.adapters.tracking import Tracking
 from recsys_lib.errors import SettingsError, TrackingError
-from recsys_lib.recommend.histories import ANSWERS, Asking, Clock
+from recsys_lib.recommend.histories import ANSWERS, Asking, Clock, check_columns
 from recsys_lib.recommend.slates import Opened, Slates
-from recsys_lib.settings import Answering
+from recsys_lib.settings import Answering, Settings
 
 TABLE = "recommendations"
 SCHEMA = "user string, items array<string>, scores array<float>, model_version int, `window` int"
@@ -74,9 +79,9 @@ def recommend(context: Context, window: int) -> int:
     champion = tracking.champion()
     if champion is None:
         raise TrackingError("there must be a champion to recommend with, got none; train first")
-    app = f"recommend:v{champion.version}"
-    if not lake.done(TABLE, app, window):
-        settings = context.settings.recommend
+    settings = context.settings.recommend
+    how = f"form {settings.form}, k {settings.k}, exclude_seen {settings.exclude_seen}"
+    if kept(lake, champion.version, window, how) is None:
         reader = catalog_reader(context, window + 1, 0)
         exam = _Everybody(
             OpenModel(model_folder(context, champion), settings.form, reader),
@@ -86,11 +91,30 @@ def recommend(context: Context, window: int) -> int:
             window,
         )
         users = lake.read("histories").repartition("user")
-        slates = users.mapInArrow(exam.score, SCHEMA)
-        lake.append_once(TABLE, slates, app=app, version=window)
+        keep(lake, users.mapInArrow(exam.score, SCHEMA), champion.version, window, how)
+    mine = kept(lake, champion.version, window)
+    return 0 if mine is None else mine.count()
+
+
+def kept(lake: Lake, version: int, window: int, how: str | None = None) -> DataFrame | None:
+    """Slates that this version has for `window`, made as `how` says; None where there are none."""
+    if not lake.exists(TABLE):
+        return None
     rows = lake.read(TABLE)
-    mine = (F.col("window") == window) & (F.col("model_version") == champion.version)
-    return rows.where(mine).count()
+    rows = rows.where((F.col("window") == window) & (F.col("model_version") == version))
+    if how is not None:
+        rows = rows.where(F.col("settings") == how) if "settings" in rows.columns else rows.limit(0)
+    return None if rows.isEmpty() else rows
+
+
+def keep(lake: Lake, slates: DataFrame, version: int, window: int, how: str) -> None:
+    """Write slates with `how` they were made; others of this version for `window` are replaced."""
+    app, slates = f"recommend:v{version}", slates.withColumn("settings", F.lit(how))
+    if kept(lake, version, window) is None:
+        lake.append_once(TABLE, slates, app=app, version=window)
+    else:
+        on, number = ("user", "window", "model_version"), lake.version(TABLE) + 1
+        lake.merge_once(TABLE, slates, on=on, app=f"{app}:again", version=number)
 
 
 @dataclass(frozen=True)
@@ -137,47 +161,76 @@ def score_file(args: Any) -> None:
     target = args.out
     args.out = args.run
     settings = settings_of(args)
+    asked = settings.recommend
+    check_columns(dataset(args.histories).schema.names)
     started = time.monotonic()
-    store = Tracking(settings.tracking, Path(settings.run.out), settings.run.name)
-    folder = store.local_path(args.model)
-    k = args.k or settings.recommend.k
-    exclude = settings.recommend.exclude_seen if args.exclude_seen is None else args.exclude_seen
-    form = args.form or settings.recommend.form
-    slates = Slates(OpenModel(folder, form), k, exclude, settings.recommend.batch_rows)
+    open_model = OpenModel(_folder(settings, args.model), asked.form)
+    slates = Slates(open_model, asked.k, asked.exclude_seen, asked.batch_rows)
     Path(target).resolve().parent.mkdir(parents=True, exist_ok=True)
     with spark_session(settings.spark, "alluvium recommend") as spark:
-        rows = settings.recommend.batch_rows
-        count = answer_file(spark, args.histories, target, slates.of, ANSWERS, rows)
+        count = answer_file(spark, args.histories, target, slates.of, ANSWERS, asked.batch_rows)
     seconds = time.monotonic() - started
     print(f"{count} requests answered in {seconds:.1f} s by {args.model} -> {target}")
 
 
+def _folder(settings: Settings, model: str) -> str:
+    """Of the model; a registry is asked where there is one, and never made."""
+    out = Path(settings.run.out)
+    if Path(model).is_dir():
+        return model
+    if settings.tracking.uri is None and "://" not in model and not (out / "mlflow.db").exists():
+        raise TrackingError(
+            f"{model} must be a folder, or in the registry of a run, but {out} has none; name the "
+            "run folder with --run, or another MLflow with --set tracking.uri=URI"
+        )
+    return Tracking(settings.tracking, out, settings.run.name).local_path(model)
+
+
 def main(argv: list[str]) -> None:
     made = parser(__doc__)
-    made.add_argument("--model", help="models:/NAME@champion, models:/NAME/3 or a folder")
-    made.add_argument("--run", metavar="FOLDER", help="run folder with the registry")
-    made.add_argument("--histories", metavar="FILE", help="Parquet, JSON lines or CSV")
     made.add_argument(
-        "--form", choices=get_args(Answering), help="with --histories (setting recommend.form)"
+        "--model", help="models:/NAME@champion, models:/NAME/3 or a folder; with --histories"
     )
+    made.add_argument("--run", metavar="FOLDER", help="run folder with the registry of --model")
+    made.add_argument("--histories", metavar="FILE", help="Parquet, JSON lines or CSV")
+    made.add_argument("--form", choices=get_args(Answering), help="setting recommend.form")
     made.add_argument("--k", type=int, help="items per answer (setting recommend.k)")
     made.add_argument(
         "--exclude-seen",
         nargs="?",
         const=True,
         default=None,
-        type=lambda text: text.lower() in ("true", "yes", "1"),
-        help="leave out what the history holds (true or false; setting recommend.exclude_seen)",
+        type=_truth,
+        metavar="true|false",
+        help="leave out what the history holds (setting recommend.exclude_seen)",
     )
-    args = made.parse_args(argv)
+    args = _settled(made.parse_args(argv))
     if args.histories:
         score_file(args)
         return
+    if args.model or args.run:
+        fault = "--model and --run need --histories FILE; everybody in the lake of --out is "
+        raise SettingsError("recommend", [f"{fault}answered by its champion (see jobs/promote.py)"])
     with opened(args, "recommend") as context:
         last = context.lake.read("sequences").agg(F.max("window")).collect()[0][0]
         users = recommend(context, last)
         log.info("recommended for %s users after window %s", users, last)
         print(f"{users} users after window {last} -> {context.lake.path(TABLE)}")
+
+
+def _truth(text: str) -> bool:
+    """For argparse: nothing but yes and no."""
+    found = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    if text.lower() not in found:
+        raise argparse.ArgumentTypeError(f"must be true or false, got {text!r}")
+    return found[text.lower()]
+
+
+def _settled(args: argparse.Namespace) -> argparse.Namespace:
+    """Options that are settings, as such."""
+    asked = {name: getattr(args, name) for name in ("form", "k", "exclude_seen")}
+    sets = [f"recommend.{name}={value}" for name, value in asked.items() if value is not None]
+    return argparse.Namespace(**{**vars(args), "set": [*args.set, *sets]})
 
 
 if __name__ == "__main__":

@@ -20,12 +20,13 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from jobs.context import Context, log, opened, parser, run
+from jobs.context import MAPPING, Context, at_least, log, opened, parser, run
 from jobs.evaluate import Scores, evaluate
 from jobs.ingest import ingest, landed, staged
 from jobs.promote import promote
 from jobs.recommend import TABLE, recommend
 from jobs.train import train
+from recsys_lib import __version__
 from recsys_lib.errors import SourceError
 from recsys_lib.evaluate.intervals import across_windows, estimates, replicates
 from recsys_lib.evaluate.report import table, write_report
@@ -152,7 +153,10 @@ def finish(context: Context, started: float) -> RunSummary:
         overall=_overall(context),
         champion=champion.version if champion else None,
         settings=context.settings.model_dump(mode="json", exclude={"run": {"out"}}),
-        versions={name: version(name) for name in ("alluvium", "pyspark", "horovod", "mlflow")},
+        versions={
+            "alluvium": __version__,
+            **{name: version(name) for name in ("pyspark", "horovod", "mlflow")},
+        },
     )
     write_report(summary, context.out)
     log.info("done in %.0f s", time.monotonic() - started)
@@ -200,8 +204,14 @@ def _relative(path: Any) -> str:
 def main(argv: list[str]) -> None:
     made = parser(__doc__)
     made.add_argument("--events", required=True, help="CSV, JSON lines or Parquet; file or folder")
-    made.add_argument("--mapping", required=True, help="what the columns mean")
-    made.add_argument("--weeks", "--windows", type=int, metavar="N", help="increments to learn")
+    made.add_argument("--mapping", required=True, metavar="YAML", help=MAPPING)
+    made.add_argument(
+        "--weeks",
+        "--windows",
+        type=at_least(0),
+        metavar="N",
+        help="increments to learn (default: all that the log holds)",
+    )
     args = made.parse_args(argv)
     started = time.monotonic()
     with opened(args, "replay", args.mapping) as context, context.alone("replay"):

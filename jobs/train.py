@@ -14,6 +14,7 @@ from typing import Any
 from pyspark.sql import functions as F
 
 from jobs.context import Context, log, opened, parser, run
+from jobs.ingest import check_landed
 from jobs.shipping import Shipping, Shrinking, form_of, shrinks, taught
 from jobs.shop import catalog_reader, model_folder, sequence_rows, shop_tables, strange_increments
 from recsys_lib.adapters.places import KeptFile, appended, delivery, fetch
@@ -33,18 +34,26 @@ EVER = -(2**31)
 
 
 def train(context: Context, window: int) -> ModelVersion | None:
-    """A version that has learned up to and including `window`; None where there is no lesson."""
+    """A version that has learned up to and including `window`; None where there is no lesson.
+
+    Raises SourceError for a window that has not landed.
+    """
+    check_landed(context, window)
     done = context.tracking.version_for(window)
     if done is None:
         lesson = _lesson(context, window)
         if lesson is None:
             return None
         _pin(context, window, lesson)
-        lesson, summary = learn_and_ship(context, lesson, context.settings.compress)
-        if not summary["examples"]:
-            log.warning("window %s: no example to learn from", window)
-            return None
-        done = _register(context, window, lesson, summary)
+        try:
+            lesson, summary = learn_and_ship(context, lesson, context.settings.compress)
+            if not summary["examples"]:
+                log.warning("window %s: no example to learn from", window)
+                return None
+            done = _register(context, window, lesson, summary)
+        finally:
+            if done is None:
+                context.lake.unpin(_pinned_by(window))
     if context.tracking.champion() is None:
         context.tracking.promote(done, judge({}, None, context.settings.gate))
     _unpin_superseded(context)

@@ -13,7 +13,7 @@ import sys
 
 from tqdm import tqdm
 
-from jobs.context import Context, log, opened, parser, run
+from jobs.context import Context, at_least, log, opened, parser, run
 
 
 def vacuum(context: Context, hours: int | None = None) -> dict[str, int]:
@@ -28,7 +28,9 @@ def vacuum(context: Context, hours: int | None = None) -> dict[str, int]:
 def main(argv: list[str]) -> None:
     made = parser(__doc__)
     made.add_argument(
-        "--hours", type=int, help="versions of so long stay whole; default: lake.keep_hours"
+        "--hours",
+        type=at_least(0),
+        help="versions of so long stay whole; default: lake.keep_hours",
     )
     args = made.parse_args(argv)
     with opened(args, "vacuum") as context, context.alone("vacuum"):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from recsys_lib.errors import ModelError
 from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.histories import Histories, Scorer
 from recsys_lib.model.requests import select
@@ -72,6 +74,13 @@ class ModelLaws:
             lost = {item: np.exp(then[item]) - np.exp(now[item]) for item in then}
             assert min(lost.values()) > -1e-5
             assert sum(lost.values()) == pytest.approx(taken, abs=1e-4)
+
+    def test_a_catalogue_of_another_shop_is_refused(self) -> None:
+        bundle = self.bundle()
+        ids = bundle.catalog.ids.copy()
+        ids[1] = "?"
+        with pytest.raises(ModelError, match=r"item 1 must be .* got '\?': this is another shop"):
+            self.scorer(bundle, replace(bundle.catalog, ids=ids))
 
     def test_scoring_leaves_its_inputs_as_they_were(self) -> None:
         bundle, histories = self.bundle(), self.histories()

@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Any
 
 EXAMPLE = "input_example.json"
 REQUIREMENTS = "requirements.txt"
 ENVIRONMENT = "python_env.yaml"
-NEEDED = ("alluvium", "ai-edge-litert", "faiss-cpu", "numpy", "pandas", "protobuf", "pyarrow")
+CODE = "code"
+PACKAGE, ROOMS = "recsys_lib", ("model", "recommend")
+"""What answers needs these rooms, and the modules that stand beside them."""
+NEEDED = (
+    *("ai-edge-litert", "faiss-cpu", "numba", "numpy", "pandas", "protobuf", "pyarrow"),
+    *("pydantic", "PyYAML"),
+)
+OPTIONAL = ("types", "times", "values", "now")
 
 
 def flavoured(run_id: str, path: str, loader: str) -> dict[str, str]:
-    """File name -> text: MLmodel and what stands beside it. `loader`: see `mlflow.pyfunc`."""
+    """File name -> text: MLmodel and what stands beside it. `loader`: see `mlflow.pyfunc`.
+
+    The loader's sources go with the model, so that it answers where this package is not installed.
+    """
     from mlflow import pyfunc
     from mlflow.models import Model
 
@@ -25,7 +38,7 @@ def flavoured(run_id: str, path: str, loader: str) -> dict[str, str]:
         "pandas_orient": "split",
     }
     environment = {"virtualenv": ENVIRONMENT}
-    pyfunc.add_to_model(model, loader_module=loader, env=environment)
+    pyfunc.add_to_model(model, loader_module=loader, code=CODE, env=environment)
     example = {"columns": ["request_id", "items"], "data": [["1", ["an item", "another"]]]}
     python = f"python: {platform.python_version()}\ndependencies:\n- -r {REQUIREMENTS}\n"
     return {
@@ -33,7 +46,29 @@ def flavoured(run_id: str, path: str, loader: str) -> dict[str, str]:
         EXAMPLE: json.dumps(example),
         ENVIRONMENT: python,
         REQUIREMENTS: "".join(f"{line}\n" for line in requirements()),
+        **sources(),
     }
+
+
+def sources() -> dict[str, str]:
+    """File name -> text of every module that answering may import."""
+    root = files(PACKAGE)
+    rooms = [root / room for room in ROOMS]
+    found = [(PACKAGE, file) for file in root.iterdir() if file.is_file()]
+    found += [each for room in rooms for each in _below(room, f"{PACKAGE}/{room.name}")]
+    return {
+        f"{CODE}/{folder}/{file.name}": file.read_text(encoding="utf-8")
+        for folder, file in sorted(found, key=lambda pair: (pair[0], pair[1].name))
+        if file.name.endswith(".py")
+    }
+
+
+def _below(room: Traversable, name: str) -> Iterator[tuple[str, Traversable]]:
+    for entry in room.iterdir():
+        if entry.is_file():
+            yield name, entry
+        else:
+            yield from _below(entry, f"{name}/{entry.name}")
 
 
 def requirements() -> list[str]:
@@ -61,7 +96,7 @@ def _signature() -> Any:
     )
 
     asked = [ColSpec(AnyType(), "request_id"), ColSpec(AnyType(), "items")]
-    asked += [ColSpec(AnyType(), name, required=False) for name in ("types", "times", "now")]
+    asked += [ColSpec(AnyType(), name, required=False) for name in OPTIONAL]
     answer = [
         ColSpec(DataType.string, "request_id"),
         ColSpec(Array(DataType.string), "items"),

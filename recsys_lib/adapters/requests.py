@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -30,6 +31,7 @@ def answer_file(
 
     Each task reads its own contiguous share of the rows, `rows` at a time, so memory does not
     grow with the file. Returns the number of answers. The target appears whole or not at all.
+    Raises SourceError for the first request, in order, that cannot be answered.
     """
     count = dataset(source).count_rows()
     tasks = max(1, min(spark.sparkContext.defaultParallelism, -(-count // rows)))
@@ -38,24 +40,31 @@ def answer_file(
     parts = Path(target).with_name(f".{Path(target).name}.parts")
     parts.mkdir(parents=True, exist_ok=True)
 
-    def write(numbers: Iterable[int]) -> Iterator[int]:
+    def write(numbers: Iterable[int]) -> Iterator[str]:
+        """What is wrong with the requests, if anything: told, as Spark would try again."""
         for number in numbers:
             batches = _share(source, edges[number], edges[number + 1], rows)
             with pq.ParquetWriter(parts / f"{number:05d}.parquet", schema) as writer:
-                for batch in answer(batches):
-                    writer.write_batch(batch)
-            yield number
+                try:
+                    for batch in answer(batches):
+                        writer.write_batch(batch)
+                except SourceError as error:
+                    yield str(error)
 
-    shares.mapPartitions(write).count()
-    whole = parts / "whole.parquet"
-    with pq.ParquetWriter(whole, schema) as writer:
-        for number in range(tasks):
-            file = parts / f"{number:05d}.parquet"
-            for batch in pq.ParquetFile(file).iter_batches():
-                writer.write_batch(batch)
-            file.unlink()
-    whole.replace(target)
-    parts.rmdir()
+    try:
+        faults = shares.mapPartitions(write).collect()
+        if faults:
+            raise SourceError(f"{source}: {faults[0]}")
+        whole = parts / "whole.parquet"
+        with pq.ParquetWriter(whole, schema) as writer:
+            for number in range(tasks):
+                file = parts / f"{number:05d}.parquet"
+                for batch in pq.ParquetFile(file).iter_batches():
+                    writer.write_batch(batch)
+                file.unlink()
+        whole.replace(target)
+    finally:
+        shutil.rmtree(parts, ignore_errors=True)
     return count
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from recsys_lib.compress.encoder import EncoderModule, litert
+from recsys_lib.errors import ModelError
 from recsys_lib.model.bundle import Bundle
 from recsys_lib.model.histories import Histories
 from recsys_lib.model.network import Network
-from recsys_lib.model.scorer import spec_of
+from recsys_lib.model.scorer import ModelScorer, spec_of
 from recsys_lib.model.shipped.bundle import FOLDER, Shipped
 from recsys_lib.model.shipped.encoder import SAVED
 from recsys_lib.model.shipped.golden import Golden
@@ -28,6 +29,8 @@ WEIGHTS = (
     *("near_hidden", "near_hidden_2", "near_out", "attribute_hidden", "attribute_out"),
 )
 """Layers of the heads and of the attribute tower: answers are made of these beside the encoder."""
+LOSSY = 0.9, 0.1
+"""What eight bits and a search may cost: see `Golden.fault`."""
 
 
 def export(
@@ -39,7 +42,8 @@ def export(
 ) -> Path:
     """Write `folder`/serving; its answers to the `golden` histories go with it.
 
-    The bundle proves itself before it is in place: it is loaded again and asked.
+    The bundle proves itself before it is in place: it is loaded again and asked. Raises ModelError
+    where it does not answer as the network does.
     """
     target = Path(folder) / FOLDER
     spec = spec_of(bundle.spec)
@@ -75,13 +79,26 @@ def export(
             typical=np.append(bundle.arrays["popularity/bias"], 1.0).astype(np.float32),
             catalog=replace(shop, rows=None),
         )
-        shipped.save(target)
         if golden is not None:
             # The answers are those of what was read back, so a lossy file is lossy once.
-            again = Shipped.load(target)
-            answers = Golden.answered(ShippedScorer(again), golden)
-            replace(again, saved=saved, golden=answers).save(target)
+            shipped.save(Path(made) / FOLDER)
+            again = Shipped.load(Path(made) / FOLDER)
+            scorer = ShippedScorer(again)
+            _prove(scorer, Golden.answered(ModelScorer(bundle), golden), settings)
+            shipped = replace(again, saved=saved, golden=Golden.answered(scorer, golden))
+        shipped.save(target)
     return target
+
+
+def _prove(scorer: ShippedScorer, learned: Golden, settings: CompressSettings) -> None:
+    searched = scorer.bundle.catalog.items > settings.ann_items
+    exact = settings.bits == settings.encoder_bits == 32 and not searched
+    fault = learned.fault(scorer) if exact else learned.fault(scorer, *LOSSY)
+    if fault:
+        raise ModelError(
+            f"what is shipped must answer as the model it is made of, {fault}; nothing was put in "
+            "place: set compress.bits and compress.encoder_bits to 32, or compress.ann_items higher"
+        )
 
 
 def _tables(bundle: Bundle, bits: int) -> dict[str, Rows]:

@@ -95,15 +95,11 @@ class Bundle:
 
         Indices are never reused, so old rows keep their meaning. New rows are zero: a new item's
         vector is then that of its attributes alone. So it is where the item tables end: an item
-        that came since has no row until the model is `settled`.
+        that came since has no row until the model is `settled`. Raises ModelError for another shop.
         """
         cut, old = Cut.of(self.spec), self.catalog
+        catalog.check_follows(old)
         ends = old.rows is not None or not cut.holds_all(catalog.items)
-        if ends and catalog.items < old.items:
-            raise ModelError(
-                f"the model knows {old.items} items but the vocabulary only {catalog.items}; "
-                f"{ONLY_GROW}"
-            )
         rows_of = lengthened(old.rows, old.items, catalog.items) if ends else None
         sizes: dict[str, Any] = {
             "items": self.spec["items"] if ends else catalog.items,
@@ -111,12 +107,6 @@ class Bundle:
             "attributes": list(catalog.sizes),
             "profile": list(catalog.profile),
         }
-        for name in ("attributes", "profile"):
-            if len(sizes[name]) != len(self.spec[name]):
-                raise ModelError(
-                    f"the model has {len(self.spec[name])} {name} columns, the tables "
-                    f"{len(sizes[name])}; map the same columns, or train a first model anew"
-                )
         rows = table_rows({**self.spec, **sizes})
         return replace(
             self,

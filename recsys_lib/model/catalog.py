@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_lib.errors import ModelError
 from recsys_lib.model.neighbours import Neighbours
 from recsys_lib.model.stats import FEATURES, RETURNS, ItemStats
 from recsys_lib.model.tail import NONE, Cut
@@ -47,6 +48,35 @@ class Catalog:
         learned), then its attributes; int32 [N + 1, 1 + A]."""
         rows = np.arange(self.items + 1, dtype=np.int32) if self.rows is None else self.rows
         return np.concatenate([rows[:, None], self.attributes], 1)
+
+    def check_follows(self, older: Catalog) -> None:
+        """Raises ModelError where this is not the shop of `older`, with more or as much in it."""
+        if self.items < older.items:
+            raise ModelError(
+                f"the shop must know the model's {older.items} items, got {self.items}: "
+                "vocabularies never shrink; use the tables that it was made with, or newer ones"
+            )
+        known = len(older.ids)
+        other = np.flatnonzero(self.ids[:known] != older.ids)
+        if len(other):
+            first = int(other[0])
+            raise ModelError(
+                f"item {first} must be {str(older.ids[first])!r} as in the model, got "
+                f"{str(self.ids[first])!r}: this is another shop; use the tables that the model "
+                "was made with, or newer ones"
+            )
+        for name in ("attributes", "profile"):
+            wanted, got = (shop.columns[name] for shop in (older, self))
+            if wanted != got:
+                raise ModelError(
+                    f"the model has {wanted} {name} columns, the tables {got}; map the same "
+                    "columns, or train a first model anew"
+                )
+
+    @property
+    def columns(self) -> dict[str, int]:
+        """How many attributes items and users have."""
+        return {"attributes": self.attributes.shape[1], "profile": len(self.profile)}
 
     def settled(self, cut: Cut) -> Catalog:
         """With a row for each item, of tables that end at `cut`."""

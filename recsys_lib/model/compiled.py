@@ -385,7 +385,8 @@ def regular(
         for row in range(cuts[user], cuts[user + 1]):
             first, last, times, visited = whole[:4, row]
             out, oldest, latest = amounts[row], age[first], age[last]
-            usual = (oldest - latest) / np.float32(max(visited - 1, 1))
+            # Less than nothing where times fall, or the first of them is not known.
+            usual = max(oldest - latest, np.float32(0)) / np.float32(max(visited - 1, 1))
             out[0] = max(sums[0, row], np.float32(1e-9))
             out[1] = sums[1, row] + np.float32(little)
             out[2], out[3] = times, times / length

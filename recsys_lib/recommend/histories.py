@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from recsys_lib.model.ragged import offsets_of
 
 SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 DAY = 86_400.0
+Words = dict[str, int]
 ANSWERS = pa.schema(
     [
         ("request_id", pa.string()),
@@ -56,8 +59,12 @@ class Clock:
         )
 
     def at(self, times: pa.Array) -> Floats:
-        """Window-axis position float32 of each time; NaN where it is unknown."""
-        if pa.types.is_string(times.type) or pa.types.is_large_string(times.type):
+        """Window-axis position float32 of each time; NaN where it is unknown or has no end."""
+        found = self._placed(times)
+        return np.where(np.isfinite(found), found, np.float32(np.nan))
+
+    def _placed(self, times: pa.Array) -> Floats:
+        if _is_text(times.type):
             times = _moments(times)
         if pa.types.is_timestamp(times.type) or pa.types.is_date(times.type):
             micros = pc.cast(pc.cast(times, pa.timestamp("us"), safe=False), pa.int64())
@@ -85,12 +92,7 @@ class Asking:
     def histories(self, batch: pa.Table) -> tuple[pa.Array, Histories]:
         """(request_id, histories) of a table with request_id, items, and optional types, times,
         values, now. Raises SourceError for a missing column or lists of unequal lengths."""
-        missing = [name for name in ("request_id", "items") if name not in batch.column_names]
-        if missing:
-            raise SourceError(
-                f"histories must have the columns request_id and items, got "
-                f"{', '.join(batch.column_names)}; rename or add {', '.join(missing)}"
-            )
+        check_columns(batch.column_names)
         items = _lists(batch, "items")
         lengths = np.asarray(items.value_lengths().fill_null(0)).astype(np.int64)
         size = int(lengths.sum())
@@ -99,7 +101,7 @@ class Asking:
             at = self.clock.at(_values(batch, "times", lengths))
         types = np.full(size, self._default_type(), np.int32)
         if "types" in batch.column_names:
-            types = _indices(_values(batch, "types", lengths), np.asarray(self.catalog.types))
+            types = _indices(_values(batch, "types", lengths), self._words[1])
         values = np.zeros(size, np.float32)
         if "values" in batch.column_names:
             told = pc.cast(_values(batch, "values", lengths), pa.float32())
@@ -107,7 +109,7 @@ class Asking:
         ids = pc.cast(batch.column("request_id"), pa.string()).combine_chunks()
         return ids, Histories(
             offsets=offsets_of(lengths),
-            items=_indices(items.flatten(), self.catalog.ids),
+            items=_indices(items.flatten(), self._words[0]),
             types=types,
             at=at,
             now=self._now(batch, at, lengths),
@@ -127,6 +129,13 @@ class Asking:
         ]
         return pa.RecordBatch.from_arrays(columns, schema=ANSWERS)
 
+    @cached_property
+    def _words(self) -> tuple[Words, Words]:
+        """Items and event types by id: made once, as it takes longer than an answer."""
+        shop = self.catalog
+        items, types = ({w: n for n, w in enumerate(ws)} for ws in (shop.ids.tolist(), shop.types))
+        return items, types
+
     def _default_type(self) -> int:
         for index, name in enumerate(self.catalog.types):
             if index and (not self.targets or name in self.targets):
@@ -134,22 +143,38 @@ class Asking:
         return 0
 
     def _now(self, batch: pa.Table, at: Floats, lengths: NDArray[np.int64]) -> Floats:
-        """The `now` column; else the next window's start, or for sessions the last event."""
-        if "now" in batch.column_names:
-            return self.clock.at(batch.column("now").combine_chunks())
+        """The `now` column; where it says nothing the next window's start, or for sessions the
+        last event."""
         if self.task == "next_window":
-            return np.full(len(batch), self.learned + 1, np.float32)
-        last = np.full(len(batch), np.nan, np.float32)
-        some = lengths > 0
-        last[some] = at[offsets_of(lengths)[1:][some] - 1]
-        return last
+            usual = np.full(len(batch), self.learned + 1, np.float32)
+        else:
+            usual, some = np.full(len(batch), np.nan, np.float32), lengths > 0
+            usual[some] = at[offsets_of(lengths)[1:][some] - 1]
+        if "now" not in batch.column_names:
+            return usual
+        told = self.clock.at(batch.column("now").combine_chunks())
+        return np.where(np.isnan(told), usual, told)
+
+
+def check_columns(names: Sequence[str]) -> None:
+    """Raises SourceError where a request would lack its id or its items."""
+    missing = [name for name in ("request_id", "items") if name not in names]
+    if missing:
+        raise SourceError(
+            f"histories must have the columns request_id and items, got "
+            f"{', '.join(names)}; rename or add {', '.join(missing)}"
+        )
 
 
 def _lists(batch: pa.Table, name: str) -> pa.ListArray:
     column = batch.column(name).combine_chunks()
-    if pa.types.is_integer(column.type):  # CSV whose lists all have one element
-        column = pc.cast(column, pa.string())
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_primitive(column.type) and not pa.types.is_boolean(column.type):
+        # CSV whose lists all have one element
+        offsets = offsets_of(np.asarray(column.is_valid()).astype(np.int64)).astype(np.int32)
+        return pa.ListArray.from_arrays(pa.array(offsets), column.drop_null())
+    if _is_text(column.type):
         # CSV: "12 7 31" or "[12, 7, 31]"; nothing between the brackets is an empty list.
         text = pc.utf8_trim(column, characters="[] \"'")
         text = pc.if_else(pc.equal(text, ""), pa.scalar(None, text.type), text)
@@ -157,6 +182,10 @@ def _lists(batch: pa.Table, name: str) -> pa.ListArray:
     if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
         raise SourceError(f"{name} must be a column of lists, got {column.type}")
     return column
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _moments(texts: pa.Array) -> pa.Array:
@@ -184,10 +213,9 @@ def _values(batch: pa.Table, name: str, lengths: NDArray[np.int64]) -> pa.Array:
     return column.flatten()
 
 
-def _indices(values: pa.Array, words: NDArray[np.str_]) -> Ints:
+def _indices(values: pa.Array, words: Words) -> Ints:
     """Index of each id in `words`; 0 for what is not there."""
     if pa.types.is_floating(values.type):  # 12.0 is item "12"
         values = pc.cast(values, pa.int64(), safe=False)
-    texts = pc.cast(values, pa.string())
-    found = pc.index_in(texts, value_set=pa.array(words.tolist(), pa.string()))
-    return np.asarray(found.fill_null(0)).astype(np.int32)
+    texts = pc.cast(values, pa.string()).to_pylist()
+    return np.fromiter((words.get(text, 0) for text in texts), np.int32, len(texts))

@@ -86,8 +86,25 @@ def test_older_answers_are_replaced_and_stay_when_an_answer_fails(
     with pytest.raises(Exception, match="no answer"):
         answer_file(spark, source, str(target), failing, SCHEMA, rows=100)
     assert target.read_text() == "older"
+    assert not list(tmp_path.glob(".*"))
     answer_file(spark, source, str(target), counting(), SCHEMA, rows=100)
     assert pq.read_table(target).num_rows == len(ROWS)
+
+
+def test_a_request_that_cannot_be_answered_is_one_message(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    def refusing(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        from recsys_lib.errors import SourceError
+
+        for batch in batches:
+            raise SourceError(f"{batch.column('request_id')[0]} is odd")
+        yield
+
+    source = parquet(tmp_path / "asked")
+    with pytest.raises(SourceError, match=r"^.*asked\.parquet: r00 is odd$"):
+        answer_file(spark, source, str(tmp_path / "out.parquet"), refusing, SCHEMA, rows=4)
+    assert [path.name for path in tmp_path.iterdir()] == ["asked.parquet"]
 
 
 def test_a_file_without_requests_gives_a_file_without_answers(

@@ -106,7 +106,7 @@ def build_wheel(folder: Path) -> Path:
     """As `make package` does, of this checkout."""
     asked = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation"]
     subprocess.run([*asked, "-w", str(folder), str(ROOT)], check=True, capture_output=True)
-    return next(folder.glob("alluvium-*.whl")).rename(folder / "alluvium.zip")
+    return next(folder.glob("alluvium_recsys-*.whl")).rename(folder / "alluvium.zip")
 
 
 def send(servers: str, topic: str, events: Iterable[Mapping[str, Any]]) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from jobs.recommend import _Everybody
+from jobs.recommend import SCHEMA, TABLE, _Everybody, keep, kept, main
+from recsys_lib.adapters.lake import Lake
+from recsys_lib.errors import AlluviumError
 from recsys_lib.model.histories import Histories
 from recsys_lib.recommend.histories import Asking, Clock
 from recsys_lib.recommend.slates import Opened
@@ -44,3 +48,57 @@ def test_a_window_model_is_asked_for_the_next_window_and_a_session_model_at_each
     answers = list(everybody.score(rows.to_batches()))
     assert opening.asked == moments
     assert [row["user"] for row in answers[0].to_pylist()] == ["u0", "u1"]
+
+
+def test_slates_that_were_made_otherwise_are_made_again_and_take_their_place(lake: Lake) -> None:
+    def slates(item: str, window: int = 7) -> Any:
+        return lake.spark.createDataFrame([("u0", [item], [1.0], 3, window)], SCHEMA)
+
+    keep(lake, slates("a", window=6), 3, 6, "k 1")
+    for item, how in (("a", "k 1"), ("b", "k 2"), ("a", "k 1")):
+        assert kept(lake, 3, 7, how) is None
+        keep(lake, slates(item), 3, 7, how)
+        assert kept(lake, 3, 7, how) is not None
+        mine = lake.read(TABLE).where("window = 7").collect()
+        assert [(row["items"], row["settings"]) for row in mine] == [([item], how)]
+
+
+@pytest.fixture
+def histories(tmp_path: Path) -> Path:
+    file = tmp_path / "asked.jsonl"
+    file.write_text(json.dumps({"request_id": "x", "items": ["a"]}))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--out", "{folder}/none", "--model", "models:/alluvium/1"], "need --histories"),
+        (["--out", "{folder}/none", "--run", "build/demo"], "need --histories"),
+        (["--histories", "{file}", "--model", "{folder}", "--out", "a", "--k=-1"], "recommend.k"),
+        (
+            ["--histories", "{file}", "--model", "models:/a/1", "--out", "a", "--run={folder}/r"],
+            "name the run folder with --run",
+        ),
+    ],
+    ids=["a model for everybody", "a run for everybody", "less than one item", "no such run"],
+)
+def test_options_that_cannot_be_obeyed_are_refused(
+    histories: Path, tmp_path: Path, options: list[str], words: str
+) -> None:
+    with pytest.raises(AlluviumError, match=words):
+        main([text.format(file=histories, folder=tmp_path) for text in options])
+    assert list(tmp_path.iterdir()) == [histories]
+
+
+def test_requests_without_a_column_are_refused_before_anything_is_opened(tmp_path: Path) -> None:
+    (tmp_path / "asked.csv").write_text("id,items\nx,a\n")
+    asked = ["--histories", str(tmp_path / "asked.csv"), "--model", str(tmp_path), "--out", "a"]
+    with pytest.raises(AlluviumError, match="rename or add request_id"):
+        main(asked)
+
+
+def test_whether_to_exclude_is_yes_or_no(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--exclude-seen", "ture"])
+    assert "must be true or false, got 'ture'" in capsys.readouterr().err

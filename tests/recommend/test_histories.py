@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from io import BytesIO
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from pyarrow import csv
 
 from recsys_lib.errors import SourceError
 from recsys_lib.model.histories import Histories
@@ -104,6 +106,13 @@ def test_unknown_times_are_not_a_number() -> None:
     assert read({**told, "times": times}).at.tolist() == pytest.approx([1.0, NAN], nan_ok=True)
 
 
+@pytest.mark.parametrize("periods", [False, True])
+def test_a_time_without_end_is_unknown(periods: bool) -> None:
+    clock = Clock(start=START.timestamp(), days=7.0, unit="s", periods=periods)
+    told = {"request_id": ["x"], "items": [["a", "b"]], "times": [[float("inf"), -float("inf")]]}
+    assert np.isnan(read(told, clock=clock).at).all()
+
+
 def test_without_a_start_of_the_axis_timestamps_are_unknown() -> None:
     clock = Clock(start=None, days=1.0, unit="s", periods=False)
     told = {"request_id": ["x"], "items": [["a"]], "times": [["2020-01-13"]]}
@@ -191,6 +200,49 @@ def test_empty_text_of_a_csv_is_an_empty_history(text: str | None) -> None:
     histories = read({"request_id": ["x", "y"], "items": items})
     assert histories.offsets.tolist() == [0, 0, 1]
     assert histories.items.tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("text", "at", "value"),
+    [
+        ("items,times\nb,2020-01-13T00:00:00\n", 1.0, 0.0),
+        ("items,times\nb,2020-01-13\n", 1.0, 0.0),
+        ("items,times\nb,1578873600.0\n", 1.0, 0.0),
+        ("items,times\nb,1578873600\n", 1.0, 0.0),
+        ("items,values\nb,2.5\n", NAN, 2.5),
+    ],
+    ids=["timestamps", "dates", "float epochs", "epochs", "values"],
+)
+def test_one_event_a_row_of_a_csv_is_a_list_of_one(text: str, at: float, value: float) -> None:
+    table = csv.read_csv(BytesIO(text.encode()))
+    table = table.append_column("request_id", pa.array(["x"]))
+    _, histories = asking().histories(table)
+    assert histories.items.tolist() == [2]
+    assert histories.at.tolist() == pytest.approx([at], nan_ok=True)
+    assert histories.values is not None
+    assert histories.values.tolist() == [value]
+
+
+@pytest.mark.parametrize(("task", "usual"), [("next_window", 10.0), ("next_item", 1.0)])
+def test_a_request_that_does_not_say_when_is_asked_at_the_usual_time(
+    task: str, usual: float
+) -> None:
+    told = {
+        "request_id": ["x", "y"],
+        "items": [["a"], ["a"]],
+        "times": [["2020-01-13"], ["2020-01-13"]],
+        "now": pa.array([None, "2020-01-20"]),
+    }
+    assert read(told, task=task).now.tolist() == [usual, 2.0]
+
+
+def test_the_words_of_a_shop_are_looked_up_in_what_was_made_once() -> None:
+    reader = asking()
+    table = pa.table({"request_id": ["x"], "items": [["b"]], "types": [["buy"]]})
+    reader.histories(table)
+    words = reader._words
+    reader.histories(table)
+    assert reader._words is words
 
 
 def test_times_in_the_text_of_a_csv_are_epochs_when_they_are_numbers() -> None:

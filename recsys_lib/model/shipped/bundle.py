@@ -35,7 +35,7 @@ from recsys_lib.model.shipped.files import (
     write_catalog,
 )
 from recsys_lib.model.shipped.golden import Golden
-from recsys_lib.model.shipped.rows import Rows
+from recsys_lib.model.shipped.rows import Rows, padded
 
 FORMAT = 2
 FOLDER, MANIFEST = "serving", "serving.json"
@@ -137,17 +137,9 @@ class Shipped:
 
     def grown(self, catalog: Catalog) -> Shipped:
         """The same model for a newer catalogue. New items, and those whose attributes have
-        changed, get their vectors from the attribute tower: nothing is exported again."""
-        if catalog.items < self.catalog.items:
-            raise ModelError(
-                f"the shop must know the model's {self.catalog.items} items, got {catalog.items}: "
-                "vocabularies never shrink; use the tables that it was made with, or newer ones"
-            )
-        if catalog.attributes.shape[1] != self.catalog.attributes.shape[1]:
-            raise ModelError(
-                f"items must have the model's {self.catalog.attributes.shape[1]} attributes, got "
-                f"{catalog.attributes.shape[1]}; map the same columns"
-            )
+        changed, get their vectors from the attribute tower: nothing is exported again. New words
+        have zero rows. Raises ModelError for a catalogue of another shop."""
+        catalog.check_follows(self.catalog)
         old = len(self.vectors)
         vectors, biases = self.vectors, self.biases
         changed = np.flatnonzero((catalog.attributes[:old] != self.catalog.attributes).any(1))
@@ -158,7 +150,16 @@ class Shipped:
         if catalog.items >= old:
             vectors = vectors.extended(self.tower(catalog.attributes[old:]))
             biases = np.concatenate([biases, np.zeros((catalog.items + 1 - old, 2), np.float32)])
-        return replace(self, vectors=vectors, biases=biases, catalog=catalog)
+        types = len(catalog.types)
+        rows = {"types": types, **{f"profile_{i}": n + 1 for i, n in enumerate(catalog.profile)}}
+        return replace(
+            self,
+            vectors=vectors,
+            biases=biases,
+            tables={name: table.padded(rows.get(name, 0)) for name, table in self.tables.items()},
+            weights={**self.weights, COPY_TYPES: padded(self.weights[COPY_TYPES], types)},
+            catalog=catalog,
+        )
 
     def tower(self, attributes: NDArray[np.int32]) -> NDArray[np.float32]:
         """What attributes [R, A] alone say of an item: its vector, if it was never learned."""
@@ -201,3 +202,4 @@ PLAIN = (
     "search",
 )
 BIASES = ("bias", "copy_bias")
+COPY_TYPES = "copy_types/embeddings"

@@ -14,7 +14,8 @@ from recsys_lib.model.histories import Floats, Histories, Ints, Scorer
 ALIKE = 0.99
 """Share of answers that must be the same: on another processor, near ties may change places."""
 NEAR = 0.02
-"""Largest median difference of a score, relative."""
+"""Largest median difference of a score, relative; and what is no further from the last of the best
+may as well be missing."""
 
 
 @dataclass(frozen=True)
@@ -31,20 +32,29 @@ class Golden:
 
     def check(self, scorer: Scorer) -> None:
         """Raises ModelError where the scorer answers otherwise."""
-        items, scores = scorer.top_k(self.histories, self.items.shape[1])
-        alike = float(
-            np.mean([len(np.intersect1d(*pair)) for pair in zip(items, self.items, strict=True)])
-        )
-        distinct = float(np.mean([len(np.unique(row)) for row in self.items]))
-        real = (self.items > 0) & (items > 0)
-        gap = np.abs(scores[real] - self.scores[real]) / np.maximum(np.abs(self.scores[real]), 1e-3)
-        apart = float(np.median(gap)) if real.any() else 0.0
-        if alike < ALIKE * distinct or apart > NEAR:
+        fault = self.fault(scorer)
+        if fault:
             raise ModelError(
-                f"{scorer.name} must give the answers it was shipped with, got {alike:.1f} of "
-                f"{distinct:.1f} items in common and scores {apart:.1%} apart; its files do not "
-                "belong together, or its runtime differs: fetch it again, or export it here"
+                f"{scorer.name} must give the answers it was shipped with, {fault}; its files do "
+                "not belong together, or its runtime differs: fetch it again, or export it here"
             )
+
+    def fault(self, scorer: Scorer, alike: float = ALIKE, near: float = NEAR) -> str:
+        """How the scorer's answers differ; "" where they are the same as far as asked."""
+        items, scores = scorer.top_k(self.histories, self.items.shape[1])
+        wanted, real = self.items > 0, (items > 0) & np.isfinite(scores)
+        if len(wanted) and (not wanted.any() or (wanted.sum(1) != real.sum(1)).any()):
+            return f"got {real.sum()} answers where {wanted.sum()} are"
+        lists = zip(np.where(real, items, -1), self.items, strict=True)
+        same = np.array([np.isin(mine, found) for found, mine in lists]).reshape(wanted.shape)
+        last = np.where(wanted, self.scores, np.inf).min(1, keepdims=True, initial=np.inf)
+        same |= self.scores - last <= NEAR * np.abs(last)
+        share = float(same[wanted].mean()) if wanted.any() else 1.0
+        gap = np.abs(scores - self.scores)[wanted] / np.maximum(np.abs(self.scores[wanted]), 1e-3)
+        apart = float(np.median(gap)) if wanted.any() else 0.0
+        if share >= alike and apart <= near:
+            return ""
+        return f"got {share:.1%} of the items in common and scores {apart:.1%} apart"
 
     def table(self) -> pa.Table:
         h = self.histories

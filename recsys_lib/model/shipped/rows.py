@@ -53,6 +53,11 @@ class Rows:
             return Rows(values, None)
         return Rows(values, np.concatenate([self.scale, new.scale]))
 
+    def padded(self, rows: int) -> Rows:
+        """At least so many, the new ones zero: words that came later say nothing yet."""
+        scale = None if self.scale is None else padded(self.scale, rows)
+        return Rows(padded(self.values, rows), scale)
+
     def replaced(self, places: NDArray[np.int64], rows: Floats) -> Rows:
         """With these float rows at these places."""
         new = Rows.of(rows, 8 if self.scale is not None else 32)
@@ -63,3 +68,9 @@ class Rows:
         scale = self.scale.copy()
         scale[places] = new.scale
         return Rows(values, scale)
+
+
+def padded(table: NDArray[Any], rows: int) -> NDArray[Any]:
+    """With zero rows at its end, so that there are at least `rows`."""
+    missing = max(0, rows - len(table))
+    return np.pad(table, [(0, missing), *[(0, 0)] * (table.ndim - 1)]) if missing else table

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,10 +79,27 @@ class _Few:
     near: Offsets
 
 
+class _Turn:
+    """A lock that stays behind when its owner is pickled."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def __reduce__(self) -> tuple[type[_Turn], tuple[()]]:
+        return _Turn, ()
+
+
 class ShippedScorer:
     """A Scorer of a serving bundle. With a newer `catalog` it knows today's items and counts.
 
-    It answers one call at a time: threads of a service each need their own.
+    Threads may share it, and are answered one after the other; to be answered at the same time,
+    each needs its own.
     """
 
     ROWS = 128
@@ -110,11 +128,11 @@ class ShippedScorer:
             Head(part, weights, self._kinds, spec["stats"]) for part in ("copy", "near")
         )
         tables = self.bundle.tables
-        self._types = _known_rows(tables["types"].all(), len(self.bundle.catalog.types))
-        self._copy_types = len(weights["copy_types/embeddings"])
+        self._types = tables["types"].all()
         self._positions = tables["positions"].all()
         self._profile = [tables[f"profile_{i}"].all() for i in range(len(spec["profile"]))]
         self._shops: dict[int, _Shop] = {}
+        self._turn = _Turn()
 
     @classmethod
     def open(
@@ -142,7 +160,8 @@ class ShippedScorer:
             for start in range(0, len(mine), self.ROWS):
                 chosen = mine[start : start + self.ROWS]
                 part = histories if len(chosen) == count else select(histories, chosen)
-                found, best = self._answer(part, self._shop(int(r)), wanted, exclude_seen)
+                with self._turn:
+                    found, best = self._answer(part, self._shop(int(r)), wanted, exclude_seen)
                 items[chosen, :wanted], scores[chosen, :wanted] = found, best
         return items, scores
 
@@ -151,8 +170,10 @@ class ShippedScorer:
         exported, trained or searched anew."""
         more = copy.copy(self)
         more.bundle = self.bundle.grown(self.bundle.catalog.extended(ids, attributes))
-        more._shops = {}
-        for row, shop in self._shops.items():
+        more._shops = {}  # the encoder stays shared, and so does the turn
+        with self._turn:
+            stocked = dict(self._shops)
+        for row, shop in stocked.items():
             shelf = more._shelf(row)
             more._shops[row] = more._stocked(row, shelf, shop.search.extended(shelf))
         return more
@@ -172,7 +193,7 @@ class ShippedScorer:
     def _shop(self, row: int) -> _Shop:
         if row not in self._shops:
             shelf, how = self._shelf(row), self.bundle.search
-            large = shelf.items > how["ann_items"]
+            large = shelf.items > how["ann_items"] and shelf.items >= Scan.LEAST
             typical = self.bundle.typical
             search: Search = (
                 Scan(shelf, typical, how["rerank"], self._threads) if large else Whole(shelf)
@@ -209,11 +230,10 @@ class ShippedScorer:
         sizes = np.concatenate([lengths_of(copied.offsets), lengths_of(nearby.offsets)])
         row = np.tile(np.arange(len(rest)), 2).repeat(sizes)
         match, explore = shop.shelf.matched(items, row, asking.user, asking.taste)
-        types = np.where(copied.types < self._copy_types, copied.types, 0)
         own, near = slice(len(copied.items)), slice(len(copied.items), None)
         users, no_type = copied.user_features, np.zeros(len(nearby.items), np.int32)
         copying = self._copy(
-            copied.features, shop.copied, copied.items, match[own], (users, row[own]), types
+            copied.features, shop.copied, copied.items, match[own], (users, row[own]), copied.types
         )
         nearing = self._near(
             nearby.features, shop.near, nearby.items, match[near], (users, row[near]), no_type
@@ -246,7 +266,7 @@ class ShippedScorer:
         parts = [mean, user_features]
         if self._profile:
             profile = zip(self._profile, histories.profile.T, strict=True)
-            parts.append(np.sum([t[np.where(p < len(t), p, 0)] for t, p in profile], 0))
+            parts.append(np.sum([table[words] for table, words in profile], 0))
         return np.asarray(self._encode(events, facts, mask, np.concatenate(parts, 1)))
 
 
@@ -275,12 +295,6 @@ def _merged(
         wanted, again = min(4 * wanted, search.items), everybody[short]
         items[again], scores[again], short[again] = beside(again, wanted)
     return items, scores
-
-
-def _known_rows(table: Floats, rows: int) -> Floats:
-    """With zero rows for words that came later."""
-    missing = max(0, rows - len(table))
-    return np.pad(table, [(0, missing), (0, 0)])
 
 
 def reopened(

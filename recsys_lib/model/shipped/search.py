@@ -63,7 +63,8 @@ class Search(Protocol):
         ...
 
     def best(self, user: Floats, taste: Floats, count: int) -> tuple[Ints, Floats]:
-        """Items [B, count] that score best, in any order, with their scores."""
+        """Items [B, count] that score best, of equal ones the smaller, in any order, with their
+        scores."""
         ...
 
     def extended(self, shelf: Shelf) -> Search:
@@ -89,7 +90,13 @@ class Whole:
         scores = self._scores(user, taste)
         count = min(count, scores.shape[1])
         found = np.argpartition(-scores, count - 1, axis=1)[:, :count]
-        return found + 1, np.take_along_axis(scores, found, 1)
+        best = np.take_along_axis(scores, found, 1)
+        last = best.min(1, keepdims=True)
+        for row in np.flatnonzero((scores == last).sum(1) > (best == last).sum(1)):
+            # Some that are as good as the last are left out: it must be those that come later.
+            tied = best[row] == last[row]
+            found[row, tied] = np.flatnonzero(scores[row] == last[row])[: tied.sum()]
+        return found + 1, best
 
     def extended(self, shelf: Shelf) -> Whole:
         return Whole(shelf)
@@ -106,6 +113,8 @@ class Scan:
     HEAVY, SAMPLE = 1024, 1024
     PART = 2
     """Dimensions that share a code of four bits."""
+    LEAST = 16
+    """Items: a code of four bits is learned from no fewer."""
 
     def __init__(
         self, shelf: Shelf, typical: Floats, rerank: int, threads: int = 1, seed: int = 7

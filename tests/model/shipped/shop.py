@@ -29,7 +29,7 @@ def shop_of(items: int, seed: int = 0) -> Catalog:
     buyers = {
         int(i): float(n) for i, n in zip(range(1, items + 1), random.zipf(1.5, items), strict=True)
     }
-    shop = catalog_of(items, buyers, attributes, profile=(2,))
+    shop = catalog_of(items, buyers, attributes, profile=(2,), types=("", "buy", "view"))
     ids = np.array(["", *(f"i{n}" for n in range(1, items + 1))])
     near = np.zeros((1, items + 1, 4), np.int32)
     near[0, 1:] = random.integers(1, items + 1, (items, 4))
@@ -54,7 +54,8 @@ def asked(items: int, users: int = 30, seed: int = 5) -> Histories:
         at = np.sort(random.uniform(0, 10, count))
         return [(int(random.integers(0, items + 1)), float(t)) for t in at]
 
-    return histories_of([], *(events(int(n)) for n in random.integers(1, 13, users)), profile=(1,))
+    made = histories_of([], *(events(int(n)) for n in random.integers(1, 13, users)), profile=(1,))
+    return replace(made, types=random.integers(1, 3, len(made.types)).astype(np.int32))
 
 
 def shipped(bundle: Bundle, folder: Path, settings: CompressSettings, **given: Any) -> Shipped:

@@ -5,12 +5,17 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from recsys_lib.compress import export
+from recsys_lib.compress.encoder import EncoderModule
 from recsys_lib.errors import ModelError
 from recsys_lib.model.folder import digest_of
+from recsys_lib.model.histories import Histories
+from recsys_lib.model.requests import select
 from recsys_lib.model.shipped.bundle import MANIFEST, Shipped
 from recsys_lib.model.shipped.golden import Golden
 from recsys_lib.model.shipped.scorer import ShippedScorer, reopened
@@ -111,6 +116,56 @@ def test_changed_weights_are_refused_by_the_golden_answers(folder: Path, tmp_pat
     rewritten(folder, files={name: digest_of(folder / name) for name in files})
     with pytest.raises(ModelError, match="must give the answers it was shipped with"):
         ShippedScorer.open(folder)
+
+
+def test_a_bundle_that_answers_otherwise_than_the_network_is_never_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = model_of(SHOP)
+    shipped(bundle, tmp_path, EXACT, golden=asked(ITEMS))
+    before = digest_of(tmp_path / "serving" / MANIFEST)
+    wrong = {name: -array for name, array in bundle.arrays.items()}
+    monkeypatch.setattr(export, "EncoderModule", lambda spec, _: EncoderModule(spec, wrong))
+    with pytest.raises(ModelError, match="must answer as the model it is made of, got"):
+        shipped(bundle, tmp_path, EXACT, golden=asked(ITEMS))
+    assert digest_of(tmp_path / "serving" / MANIFEST) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["serving"]
+
+
+class Answering:
+    """A scorer that gives these answers to anything."""
+
+    name = "these"
+
+    def __init__(self, items: np.ndarray, scores: np.ndarray) -> None:
+        self.answers = items, scores
+
+    def top_k(self, histories: Histories, k: int, *, exclude_seen: bool = False) -> tuple[Any, Any]:
+        return self.answers
+
+
+THREE = np.array([[3, 1, 2]], np.int32), np.array([[-1.0, -2.0, -3.0]], np.float32)
+NOTHING = np.zeros((1, 3), np.int32), np.full((1, 3), np.nan, np.float32)
+TIED = np.array([[3, 1, 9]], np.int32), np.array([[-1.0, -2.0, -3.01]], np.float32)
+OTHER = np.array([[3, 9, 2]], np.int32), np.array([[-1.0, -2.0, -3.0]], np.float32)
+
+
+@pytest.mark.parametrize(
+    ("golden", "answers", "good"),
+    [
+        (THREE, THREE, True),
+        (THREE, TIED, True),
+        (THREE, OTHER, False),
+        (THREE, NOTHING, False),
+        (NOTHING, NOTHING, False),
+    ],
+    ids=["the same", "another last one that is as good", "another one", "nothing", "nothing twice"],
+)
+def test_answers_are_good_that_are_the_same_but_for_near_ties(
+    golden: tuple[Any, Any], answers: tuple[Any, Any], good: bool
+) -> None:
+    one = select(asked(ITEMS), np.array([3]))
+    assert (Golden(one, *golden).fault(Answering(*answers)) == "") is good
 
 
 def test_the_last_good_bundle_stays_where_a_new_one_is_refused(made: Path, folder: Path) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import pickle
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import pytest
 
 from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.histories import Histories, Scorer
+from recsys_lib.model.requests import select
 from recsys_lib.model.scorer import ModelScorer
 from recsys_lib.model.shipped.bundle import Shipped
 from recsys_lib.model.shipped.scorer import ShippedScorer
@@ -37,6 +40,40 @@ def test_in_32_bits_the_answers_are_those_of_the_network(
     items, scores = ModelScorer(BUNDLE).top_k(histories, 10, exclude_seen=exclude)
     scorer = ShippedScorer(exact, tensorflow=tensorflow)
     same, near = scorer.top_k(histories, 10, exclude_seen=exclude)
+    np.testing.assert_array_equal(items, same)
+    np.testing.assert_allclose(scores, near, rtol=1e-3, atol=1e-3)
+
+
+def shuffled(histories: Histories, unknown: float) -> Histories:
+    """Times in any order, and this share of them unknown."""
+    random = np.random.default_rng(2)
+    at = random.permutation(histories.at)
+    return replace(histories, at=np.where(random.random(len(at)) < unknown, np.float32(np.nan), at))
+
+
+def words_of_tomorrow(histories: Histories) -> Histories:
+    """Every third event and every other user has a word that came after the model."""
+    types, profile = histories.types.copy(), histories.profile.copy()
+    types[::3], profile[::2] = 3, 3
+    return replace(histories, types=types, profile=profile)
+
+
+@pytest.mark.parametrize(
+    "histories",
+    [
+        words_of_tomorrow(asked(ITEMS)),
+        shuffled(asked(ITEMS), 0.0),
+        shuffled(asked(ITEMS), 0.3),
+        shuffled(asked(ITEMS), 1.1),
+    ],
+    ids=["new words", "times out of order", "some times unknown", "all times unknown"],
+)
+def test_what_a_model_never_saw_it_answers_as_the_network_does(
+    exact: Shipped, histories: Histories
+) -> None:
+    grown = replace(SHOP, types=(*SHOP.types, "gift"), profile=(3,))
+    items, scores = ModelScorer(BUNDLE, grown).top_k(histories, 10)
+    same, near = ShippedScorer(exact, grown).top_k(histories, 10)
     np.testing.assert_array_equal(items, same)
     np.testing.assert_allclose(scores, near, rtol=1e-3, atol=1e-3)
 
@@ -74,6 +111,13 @@ def test_a_large_shop_is_searched_and_little_is_missed(tmp_path: Path, exclude: 
     assert np.mean(errors) < 0.05
 
 
+def test_a_shop_of_too_few_items_to_be_searched_is_multiplied_through(tmp_path: Path) -> None:
+    few = EXACT.model_copy(update={"ann_items": 5})
+    bundle, histories = model_of(shop_of(10)), asked(10)
+    found, _ = ShippedScorer(shipped(bundle, tmp_path, few)).top_k(histories, 5)
+    np.testing.assert_array_equal(found, ModelScorer(bundle).top_k(histories, 5)[0])
+
+
 def test_times_the_model_knows_no_statistics_for_are_answered(exact: Shipped) -> None:
     histories = replace(asked(ITEMS), now=np.full(31, np.nan, np.float32))
     items, _ = ModelScorer(BUNDLE).top_k(histories, 5)
@@ -104,6 +148,21 @@ def test_items_that_come_in_between_are_scored_at_once(exact: Shipped, ann_items
     assert all(alike)
     assert (found == ITEMS + 1).any(1).all()
     np.testing.assert_array_equal(before.top_k(histories, ITEMS)[0], was)
+
+
+def test_threads_that_share_a_scorer_get_their_own_answers(exact: Shipped) -> None:
+    scorer, histories = ShippedScorer(exact), asked(ITEMS)
+    users = [select(histories, np.array([place])) for place in range(len(histories))] * 8
+    alone = [scorer.top_k(user, 10)[0].tolist() for user in users]
+    with ThreadPoolExecutor(4) as threads:
+        together = list(threads.map(lambda user: scorer.top_k(user, 10)[0].tolist(), users))
+    assert together == alone
+
+
+def test_a_scorer_that_was_pickled_answers_as_before(exact: Shipped) -> None:
+    scorer = ShippedScorer(exact)
+    again = pickle.loads(pickle.dumps(scorer))
+    np.testing.assert_array_equal(scorer.top_k(asked(ITEMS), 5)[0], again.top_k(asked(ITEMS), 5)[0])
 
 
 class TestShippedModel(ModelLaws):

@@ -45,6 +45,17 @@ def test_the_scan_finds_nearly_all_of_the_best_and_more_when_more_are_ranked_aga
     assert found[2] > 0.97
 
 
+@pytest.mark.parametrize("count", [1, 3, 5, 7])
+def test_of_items_that_are_equally_good_the_first_are_found(count: int) -> None:
+    # One is better than all others, two are worse; the other four are alike.
+    known = np.array([[0], [1], [5], [1], [0], [1], [0], [1]], np.float32)
+    shelf = Shelf(Rows.of(np.zeros((8, 2), np.float32), 32), known)
+    users = np.zeros((2, 2), np.float32), np.ones((2, 1), np.float32)
+    items, _ = Whole(shelf).best(*users, count)
+    order = [2, 1, 3, 5, 7, 4, 6]
+    assert [sorted(row) for row in items.tolist()] == [sorted(order[:count])] * 2
+
+
 def test_what_is_found_has_its_exact_score() -> None:
     items, scores = Scan(SHELF, TYPICAL, 5).best(USER, TASTE, 20)
     vectors = SHELF.vectors.all()[items]
