@@ -2,10 +2,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from pyspark.sql import SparkSession
 
-from jobs.train import ranks_for
+from jobs import turn
+from jobs.shop import strange_increments
+from jobs.train import _lesson, lesson, ranks_for
+from recsys_lib.adapters.lake import Lake
+from recsys_lib.features.recipe import prepare_window
+from recsys_lib.mapping import Mapping
+from recsys_lib.settings import FeatureSettings, Settings
+from recsys_lib.types import ModelVersion
 from tests.train.shop import TRAIN, Shop
 
 
@@ -15,6 +25,69 @@ def test_an_increment_is_learned_on_as_many_ranks_as_its_rows_are_worth(
 ) -> None:
     shop = Shop(tmp_path)
     shop.land(1, [[(1, 1.0), (2, 1.1)]] * 40, 2)
-    lesson = shop.lesson((1, 1), str(tmp_path / "model"))
+    mine = shop.lesson((1, 1), str(tmp_path / "model"))
     train = TRAIN.model_copy(update={"ranks": 3, "rank_rows": rank_rows})
-    assert ranks_for(replace(lesson, train=train)) == ranks
+    assert ranks_for(replace(mine, train=train)) == ranks
+
+
+MAPPING = Mapping.model_validate(
+    {"user": "u", "item": "i", "time": {"timestamp": "t"}, "windows": {"history": 6}}
+)
+SILVER = (
+    "key string, user string, item string, type string, time timestamp, `order` bigint, "
+    "value double, `window` int, at double"
+)
+
+
+def arrive(lake: Lake, windows: range, busy: int = 0) -> None:
+    """Four events of each of ten users in every window; `busy` more of one of them in the last."""
+    told = [(w, f"u{n % 10}", n) for w in windows for n in range(40)]
+    told += [(windows[-1], "u0", n) for n in range(40, 40 + busy)]
+    rows = [
+        (f"{w}-{n}", user, f"i{n % 7}", "buy", None, n, 1.0, w, w + n / 1000) for w, user, n in told
+    ]
+    version = windows[0]
+    lake.append_once("silver", lake.spark.createDataFrame(rows, SILVER), app="t", version=version)
+
+
+def test_the_first_model_learns_all_that_is_there_however_strange_the_history_ended(
+    lake: Lake, tmp_path: Path
+) -> None:
+    for windows, busy in ((range(6), 400), (range(6, 7), 0)):
+        arrive(lake, windows, busy)
+        prepare_window(lake, windows[-1], MAPPING, FeatureSettings())
+    tracking: Any = SimpleNamespace(champion=lambda: None)
+    context: Any = SimpleNamespace(
+        settings=Settings(), mapping=MAPPING, lake=lake, out=tmp_path, axis=lambda: None
+    )
+    context.tracking = tracking
+    assert 5 in strange_increments(context)
+    first = _lesson(context, 6)
+    assert first is not None
+    assert first.windows == (5, 6)
+    assert first.rows.count(first.windows, 1000) == 20
+    tracking.champion = lambda: ModelVersion("m", 1, "models:/m/1", 5)
+    strategy = {"train": {"strategy": "full"}}
+    context.settings = Settings.model_validate(strategy)
+    full = _lesson(context, 6)
+    assert full is not None
+    assert full.rows.count(full.windows, 1000) == 20
+    old = Settings.model_validate({"run": {"seed": 77}, "features": {"neighbours": 7}})
+    again = lesson(
+        context, (5, 6), first.lineage["tables"], old, parent=None, folder="", lineage={}
+    )
+    assert (again.rows.seed, again.read_catalog.neighbours) == (77, 7), "not those of today"
+
+
+def test_a_turn_goes_on_with_a_first_version_that_was_not_promoted_yet(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turn, "closed_window", lambda _: 5)
+    monkeypatch.setattr(turn, "landed", lambda *_: True)
+    silver = spark.createDataFrame([(3,)], "`window` int")
+    one = ModelVersion("m", 1, "models:/m/1", 4)
+    for champion, windows in ((None, [3, 4, 5]), (one, [5])):
+        tracking = SimpleNamespace(champion=lambda it=champion: it, versions=lambda: [one])
+        context: Any = SimpleNamespace(lake=SimpleNamespace(read=lambda _: silver))
+        context.tracking = tracking
+        assert turn.due(context) == windows
