@@ -81,6 +81,10 @@ def recommend(context: Context, window: int) -> int:
         raise TrackingError("there must be a champion to recommend with, got none; train first")
     settings = context.settings.recommend
     how = f"form {settings.form}, k {settings.k}, exclude_seen {settings.exclude_seen}"
+    gone: frozenset[str] = frozenset()
+    if settings.only_available and lake.exists("items"):
+        gone = off_the_shelf(lake.read("items"))
+        how = f"{how}, items {lake.version('items')}" if gone else how
     if kept(lake, champion.version, window, how) is None:
         reader = catalog_reader(context, window + 1, 0)
         exam = _Everybody(
@@ -89,11 +93,21 @@ def recommend(context: Context, window: int) -> int:
             settings.exclude_seen,
             champion.version,
             window,
+            gone,
         )
         users = lake.read("histories").repartition("user")
         keep(lake, users.mapInArrow(exam.score, SCHEMA), champion.version, window, how)
     mine = kept(lake, champion.version, window)
     return 0 if mine is None else mine.count()
+
+
+def off_the_shelf(items: DataFrame) -> frozenset[str]:
+    """Ids of which the catalogue says that they cannot be had now; silence means that they can."""
+    said = {"available": ~F.col("available"), "stock": F.col("stock") <= 0}
+    gone = F.lit(False)
+    for name, words in said.items():
+        gone = gone | F.coalesce(words, F.lit(False)) if name in items.columns else gone
+    return frozenset(row["id"] for row in items.where(gone).select("id").collect())
 
 
 def kept(lake: Lake, version: int, window: int, how: str | None = None) -> DataFrame | None:
@@ -126,22 +140,28 @@ class _Everybody:
     exclude_seen: bool
     version: int
     window: int
+    gone: frozenset[str] = frozenset()
 
     def score(self, batches: Any) -> Any:
         import numpy as np
         import pyarrow as pa
 
         from recsys_lib.model.requests import whole_histories
+        from recsys_lib.recommend.shelf import offered
 
         opened: Opened | None = None
         for batch in batches:
             for start in range(0, batch.num_rows, 256):
                 rows = batch.slice(start, 256)
-                opened = self.open_model() if opened is None else opened
+                if opened is None:
+                    opened = self.open_model()
+                    gone = np.isin(opened[1].catalog.ids, [*self.gone])
                 scorer, asking = opened
                 now = self.window + 1 if asking.task == "next_window" else None
                 histories = whole_histories(rows, now)
-                found, scores = scorer.top_k(histories, self.k, exclude_seen=self.exclude_seen)
+                found, scores = offered(
+                    scorer, histories, self.k, gone, exclude_seen=self.exclude_seen
+                )
                 answer = asking.answers(rows.column("user"), found, scores)
                 count = answer.num_rows
                 yield pa.RecordBatch.from_arrays(

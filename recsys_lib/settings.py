@@ -377,6 +377,9 @@ class RecommendSettings(Section):
     form: Answering = Field("shipped", description="learned: the network itself, in TensorFlow")
     k: int = Field(20, ge=1)
     exclude_seen: bool = False
+    only_available: bool = Field(
+        True, description="leave out what the catalogue says is off the shelf or sold out"
+    )
     batch_rows: int = Field(512, ge=1)
 
 

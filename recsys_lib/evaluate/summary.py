@@ -110,17 +110,6 @@ def to_json(values: Mapping[str, Any]) -> str:
     return json.dumps(_finite(values), indent=1, allow_nan=False, default=str)
 
 
-def run_of(values: Plain) -> RunSummary:
-    """The inverse of `asdict`, after a trip through `to_json`."""
-    return RunSummary(
-        **{
-            **values,
-            "windows": tuple(window_of(window) for window in values["windows"]),
-            "overall": {name: _report(found) for name, found in values["overall"].items()},
-        }
-    )
-
-
 def window_of(values: Plain) -> WindowSummary:
     """The inverse of `asdict`, after a trip through `to_json`."""
     verdict = values["verdict"]

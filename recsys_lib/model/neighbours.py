@@ -121,13 +121,6 @@ class Nearby:
         return items, pad_right(self.features, self.offsets, width, 0.0)
 
 
-def nearby(
-    histories: Histories, known: Neighbours, events: int, limit: int
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """`near` as dense tensors: (int32 [B, C] 0 padded, float32 [B, C, len(FEATURES)])."""
-    return near(histories, known, events, limit).padded(limit)
-
-
 def near(histories: Histories, known: Neighbours, events: int, limit: int) -> Nearby:
     """Items near the latest `events` of each history that are not in it, at most `limit`.
 

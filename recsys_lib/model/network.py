@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 from recsys_lib.model.copies import COPY_FEATURES, USER_FEATURES
@@ -65,12 +65,6 @@ class Spec:
     head_size: int = 0
     block_heads: tuple[int, ...] = ()
     block_neurons: tuple[int, ...] = ()
-
-    def grown(self, items: int, types: int, attributes: Any, profile: Any) -> Spec:
-        """The same network for larger vocabularies."""
-        return replace(
-            self, items=items, types=types, attributes=tuple(attributes), profile=tuple(profile)
-        )
 
     @property
     def kindred(self) -> int:

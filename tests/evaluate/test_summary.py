@@ -2,14 +2,12 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict
 from pathlib import Path
 
 from recsys_lib.evaluate.summary import (
     RunSummary,
     WindowSummary,
     read_windows,
-    run_of,
     to_json,
     value_of,
     write_window,
@@ -28,10 +26,6 @@ def test_windows_written_one_by_one_are_read_back_in_order(tmp_path: Path) -> No
 
 def test_run_without_windows_is_an_empty_tuple(tmp_path: Path) -> None:
     assert read_windows(tmp_path) == ()
-
-
-def test_run_survives_json() -> None:
-    assert run_of(json.loads(to_json(asdict(small_run())))) == small_run()
 
 
 def test_what_is_not_a_number_becomes_null() -> None:

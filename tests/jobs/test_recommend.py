@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jobs.recommend import SCHEMA, TABLE, _Everybody, keep, kept, main
+from jobs.recommend import SCHEMA, TABLE, _Everybody, keep, kept, main, off_the_shelf
 from recsys_lib.adapters.lake import Lake
 from recsys_lib.errors import AlluviumError
 from recsys_lib.model.histories import Histories
@@ -48,6 +48,20 @@ def test_a_window_model_is_asked_for_the_next_window_and_a_session_model_at_each
     answers = list(everybody.score(rows.to_batches()))
     assert opening.asked == moments
     assert [row["user"] for row in answers[0].to_pylist()] == ["u0", "u1"]
+
+
+def test_what_the_catalogue_says_is_off_the_shelf_or_sold_out_is_left_out(lake: Lake) -> None:
+    rows = [
+        ("here", True, 3.0),
+        ("silent", None, None),
+        ("off", False, 3.0),
+        ("sold", True, 0.0),
+        ("owed", None, -1.0),
+    ]
+    items = lake.spark.createDataFrame(rows, "id string, available boolean, stock double")
+    assert off_the_shelf(items) == {"off", "sold", "owed"}
+    assert off_the_shelf(items.drop("available")) == {"sold", "owed"}
+    assert off_the_shelf(items.select("id")) == frozenset()
 
 
 def test_slates_that_were_made_otherwise_are_made_again_and_take_their_place(lake: Lake) -> None:

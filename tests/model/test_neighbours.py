@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_lib.model.neighbours import FEATURES, RECENCY, Neighbours, merged, nearby
+from recsys_lib.model.histories import Histories
+from recsys_lib.model.neighbours import FEATURES, RECENCY, Neighbours, merged
+from recsys_lib.model.neighbours import near as found_near
 from tests.model.tiny import histories_of
 
 Pair = tuple[int, int, int, float]
@@ -22,6 +24,12 @@ def known(*pairs: Pair, items: int = 6, kept: int = 3) -> Neighbours:
         mass[fold, item] += weight
     columns = [np.array(column) for column in zip(*both, strict=True)]
     return merged(*columns[:3], columns[3].astype(np.float64), mass, kept)
+
+
+def nearby(
+    histories: Histories, known: Neighbours, events: int, limit: int
+) -> tuple[np.ndarray, np.ndarray]:
+    return found_near(histories, known, events, limit).padded(limit)
 
 
 def test_the_heaviest_neighbours_come_first_and_ties_go_to_the_smaller_item() -> None:
