@@ -35,7 +35,7 @@ from jobs.shop import catalog_reader, model_folder
 from recsys_lib.adapters.lake import Lake
 from recsys_lib.adapters.places import fetch
 from recsys_lib.adapters.requests import answer_file, dataset
-from recsys_lib.adapters.shards import CatalogReader
+from recsys_lib.adapters.shards import CatalogReader, ItemShelf
 from recsys_lib.adapters.spark import spark_session
 from recsys_lib.adapters.tracking import Tracking
 from recsys_lib.errors import SettingsError, TrackingError
@@ -81,10 +81,10 @@ def recommend(context: Context, window: int) -> int:
         raise TrackingError("there must be a champion to recommend with, got none; train first")
     settings = context.settings.recommend
     how = f"form {settings.form}, k {settings.k}, exclude_seen {settings.exclude_seen}"
-    gone: frozenset[str] = frozenset()
+    shelf = None
     if settings.only_available and lake.exists("items"):
-        gone = off_the_shelf(lake.read("items"))
-        how = f"{how}, items {lake.version('items')}" if gone else how
+        shelf = ItemShelf(lake.path("items"), lake.version("items"))
+        how = f"{how}, items {shelf.version}" if shelf.tells() else how
     if kept(lake, champion.version, window, how) is None:
         reader = catalog_reader(context, window + 1, 0)
         exam = _Everybody(
@@ -93,21 +93,12 @@ def recommend(context: Context, window: int) -> int:
             settings.exclude_seen,
             champion.version,
             window,
-            gone,
+            shelf,
         )
         users = lake.read("histories").repartition("user")
         keep(lake, users.mapInArrow(exam.score, SCHEMA), champion.version, window, how)
     mine = kept(lake, champion.version, window)
     return 0 if mine is None else mine.count()
-
-
-def off_the_shelf(items: DataFrame) -> frozenset[str]:
-    """Ids of which the catalogue says that they cannot be had now; silence means that they can."""
-    said = {"available": ~F.col("available"), "stock": F.col("stock") <= 0}
-    gone = F.lit(False)
-    for name, words in said.items():
-        gone = gone | F.coalesce(words, F.lit(False)) if name in items.columns else gone
-    return frozenset(row["id"] for row in items.where(gone).select("id").collect())
 
 
 def kept(lake: Lake, version: int, window: int, how: str | None = None) -> DataFrame | None:
@@ -140,7 +131,7 @@ class _Everybody:
     exclude_seen: bool
     version: int
     window: int
-    gone: frozenset[str] = frozenset()
+    shelf: ItemShelf | None = None
 
     def score(self, batches: Any) -> Any:
         import numpy as np
@@ -155,7 +146,8 @@ class _Everybody:
                 rows = batch.slice(start, 256)
                 if opened is None:
                     opened = self.open_model()
-                    gone = np.isin(opened[1].catalog.ids, [*self.gone])
+                    ids = opened[1].catalog.ids
+                    gone = np.isin(ids, self.shelf.gone() if self.shelf else [])
                 scorer, asking = opened
                 now = self.window + 1 if asking.task == "next_window" else None
                 histories = whole_histories(rows, now)

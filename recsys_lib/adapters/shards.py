@@ -6,6 +6,8 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from functools import reduce
+from operator import or_
 
 import numpy as np
 import pyarrow as pa
@@ -278,6 +280,31 @@ def _latest(rows: pa.Table, keys: tuple[str, ...]) -> pa.Table:
     told = np.stack([rows.column(name).to_numpy()[order] for name in keys])
     last = np.append((told[:, 1:] != told[:, :-1]).any(0), True) if len(order) else order > 0
     return rows.take(pa.array(order[last]))
+
+
+@dataclass(frozen=True)
+class ItemShelf:
+    """The shop's `items` at one version. Picklable; read where slates are made."""
+
+    path: str
+    version: int
+
+    def tells(self) -> bool:
+        """Whether anything says what can be had."""
+        return bool(self._words(dataset(self.path, self.version)))
+
+    def gone(self) -> NDArray[np.str_]:
+        """Ids of items that are off the shelf or sold out; silence means that they can be had."""
+        items = dataset(self.path, self.version)
+        words = self._words(items)
+        if not words:
+            return np.empty(0, np.str_)
+        rows = items.to_table(["id"], filter=reduce(or_, words))
+        return rows.column("id").to_numpy(zero_copy_only=False).astype(np.str_)
+
+    def _words(self, items: ds.Dataset) -> list[pc.Expression]:
+        said = {"available": ~pc.field("available"), "stock": pc.field("stock") <= 0}
+        return [words for name, words in said.items() if name in items.schema.names]
 
 
 def _mass(rows: pa.Table, aged: np.ndarray, items: int) -> np.ndarray:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jobs.recommend import SCHEMA, TABLE, _Everybody, keep, kept, main, off_the_shelf
+from jobs.recommend import SCHEMA, TABLE, _Everybody, keep, kept, main
 from recsys_lib.adapters.lake import Lake
+from recsys_lib.adapters.shards import ItemShelf
 from recsys_lib.errors import AlluviumError
 from recsys_lib.model.histories import Histories
 from recsys_lib.recommend.histories import Asking, Clock
@@ -59,9 +60,12 @@ def test_what_the_catalogue_says_is_off_the_shelf_or_sold_out_is_left_out(lake: 
         ("owed", None, -1.0),
     ]
     items = lake.spark.createDataFrame(rows, "id string, available boolean, stock double")
-    assert off_the_shelf(items) == {"off", "sold", "owed"}
-    assert off_the_shelf(items.drop("available")) == {"sold", "owed"}
-    assert off_the_shelf(items.select("id")) == frozenset()
+    told = []
+    for name, part in (("both", items), ("stock", items.drop("available")), ("id", items[["id"]])):
+        lake.append_once(name, part, app="t", version=0)
+        shelf = ItemShelf(lake.path(name), 0)
+        told.append((shelf.tells(), {*shelf.gone()}))
+    assert told == [(True, {"off", "sold", "owed"}), (True, {"sold", "owed"}), (False, set())]
 
 
 def test_slates_that_were_made_otherwise_are_made_again_and_take_their_place(lake: Lake) -> None:
