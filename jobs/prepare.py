@@ -19,7 +19,7 @@ from recsys_lib.adapters.sources.files import fingerprint, read_log
 from recsys_lib.catalog.plans import merge_plans
 from recsys_lib.catalog.recipe import merge_catalog
 from recsys_lib.clean.late import closable_window
-from recsys_lib.clean.recipe import clean_increment
+from recsys_lib.clean.recipe import READER, clean_increment
 from recsys_lib.clean.report import as_table, by_rule
 from recsys_lib.errors import SourceError
 from recsys_lib.features.recipe import prepare_window
@@ -30,8 +30,9 @@ from recsys_lib.tables import closed_window
 def settle(context: Context) -> dict[int, Any]:
     """Clean all that has landed, then prepare every window that can be closed; its counts."""
     lake, mapping, settings = context.lake, context.mapping, context.settings
-    cleaned = clean_increment(lake, None, mapping, settings.clean)
-    log.info("cleaned %s", cleaned)
+    # Twice where an earlier pass was killed between landing and cleaning: its part, then the rest.
+    while lake.next_increment("bronze", READER) is not None:
+        log.info("cleaned %s", clean_increment(lake, None, mapping, settings.clean))
     due = _due(context)
     merge_catalog(lake, None, mapping, lambda path: read_log(context.spark, path), fingerprint)
     merge_plans(lake, mapping.plans, lambda path: read_log(context.spark, path), fingerprint)

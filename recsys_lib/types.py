@@ -14,6 +14,9 @@ FOLDS = 2
 """Users fall into this many folds by a hash of their id; what is counted over all users for
 training (see `features.neighbours`) leaves out the fold of the user that is learned from."""
 
+# Characters of a user's or an item's id: arrays of all ids are as wide as the longest.
+LONGEST_ID = 256
+
 # What every live source makes of its records. payload: JSON text, or whatever came; origin: topic,
 # file, request or table; partition and offset: Kafka's; typed: false where all values are text
 # because the format knows nothing else (CSV); problem: the rule by which the source itself turns

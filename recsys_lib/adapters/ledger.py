@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -43,7 +43,7 @@ class Ledger:
 
     def rows(self, table: str | None = None, reader: str | None = None) -> list[dict[str, Any]]:
         """All rows, oldest first; `counts` as a dict. Grows by a few rows a window."""
-        return _rows(self._log(), table, reader)
+        return _listed(_found(self._log(), table, reader))
 
     def open(self, increment: Increment, reader: str) -> Increment:
         """Note that `reader` begins with `increment`; the one that comes back is to be read.
@@ -52,7 +52,7 @@ class Ledger:
         in this moment.
         """
         log = self._log()
-        theirs, read = _position(_rows(log, increment.table, reader))
+        theirs, read = _position(_found(log, increment.table, reader))
         if theirs is not None:
             return theirs
         if read > increment.from_version:
@@ -73,25 +73,23 @@ class Ledger:
 
     def position(self, table: str, reader: str) -> tuple[Increment | None, int]:
         """The increment that is open, if any, and the first version that is not read."""
-        return _position(self.rows(table, reader))
+        return _position(_found(self._log(), table, reader))
 
     def behind(self, table: str) -> int | None:
         """The first version that some reader of `table` has not read; None without a reader.
 
         One that has read nothing yet does not count: it will start with the table as it is then.
         """
-        read: dict[str, int] = {}
-        for row in self.rows(table):
-            if row["state"] == "read":
-                read[row["reader"]] = max(row["to_version"], read.get(row["reader"], 0))
-        return min(read.values(), default=None)
+        found = _found(self._log(), table, None)
+        read = found.filter(pc.equal(found["state"], "read")).group_by("reader")
+        end: int | None = pc.min(read.aggregate([("to_version", "max")])["to_version_max"]).as_py()
+        return end
 
     def recorded(self, table: str, reader: str, window: int) -> dict[str, Any] | None:
         """The row with which `reader` closed `window`, or None: not closed yet."""
-        for row in self.rows(table, reader):
-            if row["state"] == "read" and row["window"] == window:
-                return row
-        return None
+        found = _found(self._log(), table, reader)
+        mine = pc.and_(pc.equal(found["state"], "read"), pc.equal(found["window"], window))
+        return next(iter(_listed(found.filter(mine))), None)
 
     def write(
         self,
@@ -112,20 +110,26 @@ class Ledger:
             return None
 
 
-def _rows(log: DeltaTable | None, table: str | None, reader: str | None) -> list[dict[str, Any]]:
+def _found(log: DeltaTable | None, table: str | None, reader: str | None) -> pa.Table:
+    """Asked several times a pass, of ten thousands of rows in the end: they stay in Arrow."""
     if log is None:
-        return []
+        return SCHEMA.empty_table()
     found = log.to_pyarrow_table()
     for column, value in (("table", table), ("reader", reader)):
         if value is not None:
             found = found.filter(pc.equal(found[column], value))
-    listed = found.sort_by([("written", "ascending")]).to_pylist()
-    return [{**row, "counts": json.loads(row["counts"] or "{}")} for row in listed]
+    return found.sort_by([("written", "ascending")])
 
 
-def _position(rows: Sequence[dict[str, Any]]) -> tuple[Increment | None, int]:
-    read = max((row["to_version"] for row in rows if row["state"] == "read"), default=0)
-    waiting = [r for r in rows if r["state"] == "open" and r["from_version"] >= read]
+def _listed(found: pa.Table) -> list[dict[str, Any]]:
+    return [{**row, "counts": json.loads(row["counts"] or "{}")} for row in found.to_pylist()]
+
+
+def _position(found: pa.Table) -> tuple[Increment | None, int]:
+    state = found["state"]
+    read: int = pc.max(found.filter(pc.equal(state, "read"))["to_version"]).as_py() or 0
+    waits = pc.and_(pc.equal(state, "open"), pc.greater_equal(found["from_version"], read))
+    waiting = found.filter(waits).slice(0, 1).to_pylist()
     return (_increment(waiting[0]) if waiting else None), read
 
 

@@ -120,5 +120,8 @@ def accepted(lake: Lake, fresh: Increment, mapping: Mapping) -> DataFrame | None
     if mapping.id is None and fresh.first_window is not None and fresh.last_window is not None:
         # Without an id of its own a row's key is its content, and that includes its window: only
         # files of these windows need to be looked at, so the cost does not grow with history.
-        silver = silver.where(F.col("window").between(fresh.first_window, fresh.last_window))
+        window = F.col("window")  # null where the rules that want one are off
+        silver = silver.where(
+            window.between(fresh.first_window, fresh.last_window) | window.isNull()
+        )
     return silver

@@ -14,12 +14,21 @@ from recsys_lib.clean.statistics import NUMBERS
 from recsys_lib.errors import SettingsError
 from recsys_lib.mapping import RETURN, Mapping
 from recsys_lib.settings import CleanSettings
+from recsys_lib.types import LONGEST_ID
 
 DUPLICATE = "duplicate"
 DUPLICATE_REASON = "the same event was already accepted"
 NEAR_DUPLICATE = "near_duplicate"
-# Without these a row cannot be placed at all, so they cannot be switched off.
-ESSENTIAL = ("unreadable", "damaged_file", "missing_user", "missing_item", "bad_time", DUPLICATE)
+# Without these a row cannot be placed, or one row harms all others: they cannot be switched off.
+ESSENTIAL = (
+    "unreadable",
+    "damaged_file",
+    "missing_user",
+    "missing_item",
+    "long_id",
+    "bad_time",
+    DUPLICATE,
+)
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,10 @@ def unreadable() -> Column:
 
 def missing(name: str) -> Column:
     return F.col(name).isNull()
+
+
+def long_id() -> Column:
+    return (F.length("user") > LONGEST_ID) | (F.length("item") > LONGEST_ID)
 
 
 def bad_time(timed: bool) -> Column:
@@ -123,6 +136,7 @@ def _basic(mapping: Mapping, settings: CleanSettings) -> list[Rule]:
         ),
         Rule("missing_user", "no user", partial(missing, "user")),
         Rule("missing_item", "no item", partial(missing, "item")),
+        Rule("long_id", f"user or item has more than {LONGEST_ID} characters", long_id),
         Rule("bad_time", "no time, or not in a readable form", partial(bad_time, timed)),
         Rule(
             "too_early",

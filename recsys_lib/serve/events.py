@@ -12,10 +12,10 @@ import msgspec
 
 from recsys_lib.mapping import Mapping
 from recsys_lib.settings import Kind
+from recsys_lib.types import LONGEST_ID
 
 ID = "event_id"
 RECEIVED = "received_at"
-LONGEST_ID = 256
 BOM = b"\xef\xbb\xbf"
 LINES = ("application/x-ndjson", "application/jsonl", "application/x-jsonlines")
 TIME = re.compile(
@@ -117,9 +117,8 @@ def _faults(values: dict[str, Any], wanted: Wanted) -> list[str]:
         if not _fits(values.get(name), kind)
     ]
     given = values.get(ID)
-    if given is not None and not (_fits(given, "id") and len(str(given)) <= LONGEST_ID):
-        wish = f"{WORDS['id']} of at most {LONGEST_ID} characters"
-        faults = [*faults, f"{ID!r} must be {wish}, got {_short(given)}"]
+    if given is not None and not _fits(given, "id"):
+        faults = [*faults, f"{ID!r} must be {WORDS['id']}, got {_short(given)}"]
     # Column names of a table do not differ by case alone.
     if len({name.lower() for name in values}) < len(values):
         faults = [*faults, "field names must differ by more than upper and lower case"]
@@ -127,7 +126,7 @@ def _faults(values: dict[str, Any], wanted: Wanted) -> list[str]:
 
 
 WORDS: dict[Kind, str] = {
-    "id": "text or a whole number",
+    "id": f"text or a whole number of at most {LONGEST_ID} characters",
     "text": "text",
     "number": "a number",
     "integer": "a whole number",
@@ -146,9 +145,12 @@ def _fits(value: Any, kind: Kind) -> bool:
         return False
     if isinstance(value, str):
         blank = not value.strip()
-        return not blank and (kind in ("id", "text") or (kind == "time" and _is_time(value)))
+        fits = {"id": len(value) <= LONGEST_ID, "text": True, "time": _is_time(value)}
+        return not blank and fits.get(kind, False)
     if isinstance(value, int):
-        return kind in ("id", "number", "integer")
+        if kind == "id":
+            return abs(value) < 10 ** (LONGEST_ID - 1)
+        return kind in ("number", "integer")
     return isinstance(value, float) and isfinite(value) and kind == "number"
 
 

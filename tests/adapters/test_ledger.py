@@ -53,6 +53,16 @@ def test_of_two_processes_that_open_at_once_one_is_refused(
     assert ledger.position("bronze", "clean") == (FIRST, 0)
 
 
+def test_the_slowest_of_all_readers_is_behind(ledger: Ledger) -> None:
+    assert ledger.behind("bronze") is None
+    for end, reader in ((5, "slow"), (9, "fast"), (7, "slow")):
+        ledger.write(Increment("bronze", 0, end, last_window=end), reader, "read")
+    ledger.open(Increment("bronze", 9, 12), "fast")
+    assert ledger.behind("bronze") == 7
+    assert ledger.recorded("bronze", "slow", 7) is not None
+    assert ledger.recorded("bronze", "fast", 7) is None
+
+
 def test_readers_open_at_once_without_harm(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger.write(FIRST, "other", "read")
     meanwhile(ledger, monkeypatch, lambda: Ledger(ledger.path).open(FIRST, "features"))

@@ -53,6 +53,8 @@ def bronze(spark: SparkSession, *rows: dict[str, Any]) -> DataFrame:
         ({"rejected": "unreadable", "user": None}, "unreadable"),
         ({"user": None, "item": None}, "missing_user"),
         ({"item": None}, "missing_item"),
+        ({"user": "u" * 257}, "long_id"),
+        ({"user": "u" * 256, "item": "i" * 257}, "long_id"),
         ({"time": None, "window": None}, "bad_time"),
         ({"time": datetime(1980, 1, 1, tzinfo=UTC), "window": None}, "too_early"),
         ({"time": ARRIVED + timedelta(days=2), "window": None}, "future"),
@@ -146,6 +148,16 @@ def test_killed_before_the_ledger_nothing_is_written_twice(lake: Lake) -> None:
     counts = clean_increment(lake, 4, MAPPING, CleanSettings())
     assert (counts["silver"], counts["quarantine"]) == (1, 1)
     assert (lake.read("silver").count(), lake.read("quarantine").count()) == (1, 1)
+
+
+def test_where_a_row_may_be_without_a_window_it_is_still_kept_once(lake: Lake) -> None:
+    chosen = CleanSettings(off=("no_window",))
+    arrive(lake, 0, {"key": "a", "window": None}, {"key": "b"})
+    arrive(lake, 1, {"key": "a", "window": None}, {"key": "c"})
+    lake.next_increment("bronze", "clean")
+    arrive(lake, 2, {"key": "a", "window": None}, {"key": "d"})
+    assert clean_increment(lake, None, MAPPING, chosen)["by_rule"] == {"duplicate": 1}
+    assert clean_increment(lake, None, MAPPING, chosen)["by_rule"] == {"duplicate": 1}
 
 
 def test_nothing_landed_is_no_error(lake: Lake) -> None:

@@ -44,10 +44,14 @@ def test_windows_are_closed_by_the_watermark_and_what_comes_after_is_late(
     arrive(lake, 2, at(1.9, key="e"), at(3.6, key="f"))
     done = settle(live)
     assert {w: (n["events"], n["late"]) for w, n in done.items()} == {1: (4, 1), 2: (1, 0)}
+    arrive(lake, 3, at(3.7, key="g"))
+    opened = lake.next_increment("bronze", "clean")
+    assert opened is not None, "as if killed before it was cleaned"
+    arrive(lake, 4, at(3.8, key="h"))
     assert settle(live) == {}
     late = {r["key"] for r in lake.read("silver").where("late").collect()}
     assert late == {"late"}
-    assert lake.read("silver").count() == 7
+    assert lake.read("silver").count() == 9
 
 
 def silver(lake: Lake, *places: float) -> None:

@@ -100,7 +100,8 @@ def test_an_array_and_its_lines_are_the_same_events(values: list[dict[str, objec
 @pytest.mark.parametrize(
     ("kind", "good", "bad"),
     [
-        ("id", ["u1", 7, 10**30, "'; DROP TABLE x --", "../../etc"], ["", "  ", 1.5, True, None]),
+        ("id", ["u1", 7, 10**30, "'; DROP TABLE x --", "../../etc", "x" * 256],
+         ["", "  ", 1.5, True, None, "x" * 257, 10**256]),
         ("text", ["x"], [1, "", None, [], {}]),
         ("number", [1, 1.5, -0.0], ["1", True, None]),
         ("integer", [1, 10**30], [1.5, "1", False]),

@@ -145,15 +145,14 @@ def _csv_rows(lines: DataFrame, header: str, separator: str, names: tuple[str, .
     options = {**options, "columnNameOfCorruptRecord": "torn"}
     kinds = ", ".join(f"{place} string" for place in (*places, "torn"))
     rows = lines.where(line != header).select(line, F.from_csv(line, kinds, options).alias("found"))
-    odd = F.length(F.regexp_replace(line, '[^"]', "")) % 2 == 1
+    odd = (F.length(line) - F.length(F.replace(line, F.lit('"'), F.lit("")))) % 2 == 1
     end = re.escape(separator)
-    odd = line.contains('"') & odd & line.rlike(f'(^|{end})"|"({end}|$)')
+    odd = odd & line.rlike(f'(^|{end})"|"({end}|$)')
     whole = F.col("found.torn").isNull() & F.is_valid_utf8(line) & ~odd
-    values = [
-        F.when(whole, F.col(f"found.{place}")).alias(name)
-        for place, name in zip(places, names, strict=True)
-    ]
-    return rows.select(*values, F.when(~whole, F.make_valid_utf8(line)).alias(CORRUPT))
+    told = rows.select(line, F.when(whole, F.col("found")).alias("found"))
+    values = [F.col(f"found.{c}").alias(name) for c, name in zip(places, names, strict=True)]
+    torn = F.when(F.col("found").isNull(), F.make_valid_utf8(line))
+    return told.select(*values, torn.alias(CORRUPT))
 
 
 def _header(fs: AbstractFileSystem, file: str) -> tuple[str, str, tuple[str, ...]] | None:
