@@ -51,6 +51,23 @@ def test_a_window_model_is_asked_for_the_next_window_and_a_session_model_at_each
     assert [row["user"] for row in answers[0].to_pylist()] == ["u0", "u1"]
 
 
+@dataclass
+class Ranking(Opening):
+    """Item "a" is best for everybody, then "b", and so on."""
+
+    def top_k(self, histories: Histories, k: int, *, exclude_seen: bool) -> tuple[Any, Any]:
+        items = np.tile(np.arange(1, k + 1, dtype=np.int32), (len(histories), 1))
+        return np.where(items <= 5, items, 0), -items.astype(np.float32)
+
+
+def test_everybody_is_offered_what_can_be_had() -> None:
+    ranking = Ranking("next_window")
+    everybody = _Everybody(ranking, 3, False, version=1, window=7, gone=frozenset({"a", "c"}))
+    rows = sequences_of([(1, 3.0), (2, 4.5)]).drop_columns(["known"])
+    [answer] = everybody.score(rows.to_batches())
+    assert answer.to_pylist()[0]["items"] == ["b", "d", "e"]
+
+
 def test_what_the_catalogue_says_is_off_the_shelf_or_sold_out_is_left_out(lake: Lake) -> None:
     rows = [
         ("here", True, 3.0),
