@@ -17,6 +17,11 @@ serve       the collector, which takes events over HTTP
 """
 
 import os
+from pkgutil import extend_path
+
+# A model brings the rooms that answer (see adapters.flavour); beside it the others are found where
+# they are installed.
+__path__ = extend_path(__path__, __name__)
 
 # tensorflow-model-optimization needs Keras 2; the choice is read when TensorFlow is imported.
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")

@@ -76,6 +76,7 @@ asked = pandas.DataFrame({"request_id": ["x"], "items": [["i1", "i2"]]})
 print(len(model.predict(asked, params={"k": 3})["items"][0]))
 import recsys_lib
 print(recsys_lib.__file__)
+import recsys_lib.evaluate.metrics  # a room that does not go with a model
 """
 
 
