@@ -144,7 +144,8 @@ def _csv_rows(lines: DataFrame, header: str, separator: str, names: tuple[str, .
     options = {"sep": separator, "escape": '"', "maxColumns": str(MOST_COLUMNS)}
     options = {**options, "columnNameOfCorruptRecord": "torn"}
     kinds = ", ".join(f"{place} string" for place in (*places, "torn"))
-    rows = lines.where(line != header).select(line, F.from_csv(line, kinds, options).alias("found"))
+    rows = lines.where((line != header) & line.rlike(r"[^\x00-\x20]"))
+    rows = rows.select(line, F.from_csv(line, kinds, options).alias("found"))
     odd = (F.length(line) - F.length(F.replace(line, F.lit('"'), F.lit("")))) % 2 == 1
     end = re.escape(separator)
     odd = odd & line.rlike(f'(^|{end})"|"({end}|$)')
