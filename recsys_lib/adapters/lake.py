@@ -21,7 +21,7 @@ from recsys_lib.adapters.folders import absolute, file_system
 from recsys_lib.adapters.increments import IncrementRows
 from recsys_lib.adapters.ledger import Ledger
 from recsys_lib.adapters.pins import Pins
-from recsys_lib.adapters.upkeep import CONFLICTS, MIB, compact, small_files, vacuum
+from recsys_lib.adapters.upkeep import CONFLICTS, MIB, compact, small_files, trim_log, vacuum
 from recsys_lib.errors import LakeError
 from recsys_lib.settings import LakeSettings
 from recsys_lib.types import Increment
@@ -276,13 +276,16 @@ class Lake:
 
     def vacuum(self, table: str, hours: int | None = None) -> int:
         """Delete files that no version of the last `hours` (lake.keep_hours) has, no pin names
-        and no known reader has still to read; how many."""
+        and no known reader has still to read; how many. What is as old in the log goes too, where
+        a checkpoint sums it up."""
         held = {*self.pins.held(table)}
         behind = self.ledger.behind(table)
         if behind is not None:
             held |= added_since(self.path(table), behind)
         kept = self.settings.keep_hours if hours is None else hours
-        return vacuum(self.path(table), kept, held | self.pins.held(table))
+        deleted = vacuum(self.path(table), kept, held | self.pins.held(table))
+        trim_log(self.path(table), kept, behind)
+        return deleted
 
     def _appended(self, increment: Increment) -> DataFrame:
         if not 0 <= increment.from_version < increment.to_version:

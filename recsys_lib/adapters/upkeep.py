@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections import Counter
 from collections.abc import Collection
 
@@ -77,6 +79,33 @@ def vacuum(path: str, hours: int, held: Collection[str]) -> int:
     for name in doomed:
         fs.rm_file(f"{inner}/{name}")
     return len(free & set(doomed))
+
+
+def trim_log(path: str, hours: int, unread: int | None) -> int:
+    """Delete commits from the log that a checkpoint sums up, if they are older than `hours` and
+    before version `unread`, from which a reader goes on; how many files.
+
+    Delta's own clean-up knows no readers, so it is off (see `lake`).
+    """
+    fs, inner = file_system(path)
+    names = [file.rpartition("/")[2] for file in fs.ls(f"{inner}/_delta_log", detail=False)]
+    found = {name: int(told[1]) for name in names if (told := _OF_VERSION.match(name))}
+    since = time.time() - 3600 * hours
+    commits = {found[name]: name for name in found if name.endswith(".json") and name[0] != "."}
+    young = (
+        version
+        for version, name in sorted(commits.items())
+        if fs.modified(f"{inner}/_delta_log/{name}").timestamp() >= since
+    )
+    first = min(next(young, max(commits, default=0)), max(commits) if unread is None else unread)
+    sums = [found[name] for name in found if ".checkpoint." in name and found[name] <= first]
+    doomed = [name for name in found if found[name] < max(sums, default=0)]
+    for name in sorted(doomed):
+        fs.rm_file(f"{inner}/_delta_log/{name}")
+    return len(doomed)
+
+
+_OF_VERSION = re.compile(r"\.?(\d{20})\.")
 
 
 def _is_data(name: str) -> bool:

@@ -12,6 +12,7 @@ from pyspark.sql import SparkSession
 
 from recsys_lib.adapters.lake import Lake
 from recsys_lib.adapters.shards import dataset
+from recsys_lib.adapters.upkeep import trim_log
 from recsys_lib.errors import LakeError
 from recsys_lib.settings import LakeSettings
 from recsys_lib.types import Increment
@@ -62,6 +63,26 @@ def test_a_pinned_increment_outlives_compaction_vacuum_and_a_cleaned_log(
     assert ids(lake, whole) == [0, 1, 2]
     assert sorted(row["id"] for row in lake.read("t", version=2).collect()) == [0, 1, 2]
     assert sorted(dataset(lake.path("t"), 2).to_table()["id"].to_pylist()) == [0, 1, 2]
+
+
+def test_the_log_is_trimmed_up_to_what_is_young_and_what_a_reader_has_still_to_read(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    lake = grown(spark, tmp_path, 5)
+    first = lake.next_increment("t", "slow")
+    assert first is not None
+    lake.mark_read(first, "slow")
+    log = Path(lake.path("t"), "_delta_log")
+    for number in range(5, 8):
+        append(lake, number)
+        DeltaTable(lake.path("t")).create_checkpoint()
+    assert trim_log(lake.path("t"), 24, unread=None) == 0, "all of it is young"
+    lake.vacuum("t", hours=0)
+    assert min(commit.stem for commit in log.glob("0*.json")) == f"{5:020}"
+    assert ids(lake, Increment("t", 5, 8)) == [5, 6, 7]
+    assert trim_log(lake.path("t"), 0, unread=None) > 0
+    assert [commit.stem for commit in log.glob("0*.json")] == [f"{7:020}"]
+    assert lake.read("t").count() == 8
 
 
 def test_what_is_no_longer_pinned_is_deleted_and_told_so(
