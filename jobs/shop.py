@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -31,14 +32,15 @@ TABLES = ("vocabulary", "item_features", "item_counts", "item_returns", "neighbo
 
 def as_known(context: Context) -> Known:
     """The catalogue as it was known when a window ended, whatever has been said since."""
-    axis, mapping = context.axis(), context.mapping
-    meanings = {"items": mapping.items, "users": mapping.users}
+    axis = cache(context.axis)
+    meanings = {"items": context.mapping.items, "users": context.mapping.users}
 
     def at(table: str, ids: DataFrame, window: int) -> DataFrame:
         meaning, end = meanings[table], None
         assert meaning is not None
-        if axis is not None and axis.start is not None:
-            end = axis.start + timedelta(days=axis.days * (window + 1))
+        told = axis()
+        if told is not None and told.start is not None:
+            end = told.start + timedelta(days=told.days * (window + 1))
         return known_by(context.lake, table, meaning, ids, window, end)
 
     return at

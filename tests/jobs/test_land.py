@@ -43,8 +43,8 @@ FROM_DATABASE = {
 
 def live(lake: Lake, folder: Path, *sets: str, **changes: Any) -> Context:
     mapping = Mapping.model_validate({**TOLD, **changes})
-    nothing: Any = None  # no landing folder is looked at
-    return Context(load_settings(overrides=[*sets]), mapping, folder, lake.spark, lake, nothing)
+    replay = ReplayFolder(lake.spark, str(folder / "landing"))
+    return Context(load_settings(overrides=[*sets]), mapping, folder, lake.spark, lake, replay)
 
 
 def raw(lake: Lake, *records: dict[str, Any]) -> Any:
@@ -90,7 +90,6 @@ def test_what_lands_live_after_a_log_counts_windows_as_the_log_does(
 ) -> None:
     (tmp_path / "log.csv").write_text("who,what,at\nu,i,2024-01-01\nv,i,2024-01-09\n")
     context = live(lake, tmp_path)
-    context = replace(context, replay=ReplayFolder(lake.spark, str(tmp_path / "landing")))
     staged(context, str(tmp_path / "log.csv"), None)
     staged(context, str(tmp_path / "log.csv"), None)
     sink = _events(context, "kafka")
@@ -102,7 +101,6 @@ def test_what_lands_live_after_a_log_counts_windows_as_the_log_does(
 def test_a_window_without_a_good_row_is_done_with(lake: Lake, tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text("who,what,at\nu,i,2024-01-01\n,i,2024-01-02\n")
     context = live(lake, tmp_path, windows={"history": 1, "days": 1})
-    context = replace(context, replay=ReplayFolder(lake.spark, str(tmp_path / "landing")))
     staged(context, str(tmp_path / "log.csv"), None)
     ingest(context, range(1))
     assert not done_with(context, 1)
@@ -114,7 +112,6 @@ def test_a_window_without_a_good_row_is_done_with(lake: Lake, tmp_path: Path) ->
 def test_what_comes_back_is_as_it_would_have_landed(lake: Lake, tmp_path: Path) -> None:
     """Its fields too, and the key by which other sources' records of the event are told."""
     context = live(lake, tmp_path, id="eid", windows={"history": 1, "start": "2024-01-01"})
-    context = replace(context, replay=ReplayFolder(lake.spark, str(tmp_path / "landing")))
     good = {"who": "u", "what": "i", "at": "2024-01-02", "WHO": "another name", "eid": 1}
     odd = {"who": "v", "what": "i", "at": "3.1.2024", "note": "kept"}
     _events(context, "kafka")(raw(lake, good, odd), "land:x", 0)
@@ -137,7 +134,6 @@ def test_what_is_wrong_with_any_table_of_the_shop_is_told_before_a_row_lands(
     items = {"path": str(tmp_path / "items.csv"), "id": "skku", "attributes": {"brand": "brnd"}}
     told = {"path": str(tmp_path / "items.csv"), "item": "sku", "window": "week"}
     context = live(lake, tmp_path, user="whoo", items=items, plans={**told, "features": {"n": "1"}})
-    context = replace(context, replay=ReplayFolder(lake.spark, str(tmp_path / "landing")))
     with pytest.raises(SettingsError, match=r"plans\.window") as caught:
         check_tables(context)
     assert len(caught.value.faults) == 3
@@ -155,7 +151,6 @@ def test_a_model_of_live_events_knows_where_their_windows_begin(
     lake: Lake, tmp_path: Path, windows: dict[str, str], start: str
 ) -> None:
     context = live(lake, tmp_path, windows={"history": 1, "days": 7, **windows})
-    context = replace(context, replay=ReplayFolder(lake.spark, str(tmp_path / "landing")))
     _events(context, "kafka")(
         raw(lake, {"who": "u", "what": "i", "at": "2024-01-09 07:00"}), "x", 0
     )
@@ -179,8 +174,6 @@ def test_who_has_nothing_to_learn_is_told_the_step_of_a_log_or_of_a_live_run(
             return Manifest("shop", "{}", {0: 1})
 
     log: Any = Staged()
-    context = replace(
-        live(lake, tmp_path), replay=ReplayFolder(lake.spark, str(tmp_path / "landing"))
-    )
+    context = live(lake, tmp_path)
     assert "run jobs/prepare.py" in nothing_prepared(context)
     assert "run jobs/ingest.py" in nothing_prepared(replace(context, replay=log))

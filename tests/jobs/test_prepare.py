@@ -12,6 +12,7 @@ import pytest
 from jobs.context import Context
 from jobs.prepare import _due, settle
 from recsys_lib.adapters.lake import Lake
+from recsys_lib.adapters.sources.replay import ReplayFolder
 from recsys_lib.errors import SourceError
 from recsys_lib.settings import load_settings
 from recsys_lib.tables import closed_window
@@ -28,8 +29,8 @@ def at(place: float, **row: Any) -> dict[str, Any]:
 
 def context(lake: Lake, folder: Path) -> Context:
     settings = load_settings(overrides=["clean.watermark.windows=0.5"])
-    nothing: Any = None  # no landing folder is looked at
-    return Context(settings, MAPPING, folder, lake.spark, lake, nothing)
+    replay = ReplayFolder(lake.spark, str(folder / "landing"))
+    return Context(settings, MAPPING, folder, lake.spark, lake, replay)
 
 
 def test_windows_are_closed_by_the_watermark_and_what_comes_after_is_late(
