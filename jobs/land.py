@@ -112,6 +112,7 @@ def check_tables(context: Context) -> None:
 
 def land(context: Context, feeds: list[tuple[Feed, Land]]) -> Counter[str]:
     """One pass: everything that is there now, all the way; counts of rows."""
+    check_tables(context)
     lake, mapping, settings = context.lake, context.mapping, context.settings
     counts: Counter[str] = Counter(landed=0)
     for feed, sink in feeds:
@@ -147,7 +148,6 @@ def main(argv: list[str]) -> None:
     args = made.parse_args(argv)
     with opened(args, "land", args.mapping) as context:
         feeds = feeds_of(context, args.source)
-        check_tables(context)
         while True:
             started = time.monotonic()
             with context.alone("land", for_ever=args.every is not None):

@@ -7,7 +7,7 @@ that is there is whole, and a run without a version is what a killed attempt lef
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
@@ -251,24 +251,10 @@ class Tracking:
         return f"{uri} must be in the registry {self.uri}, which has {got}; {hint}"
 
     def _by_alias(self, name: str, alias: str) -> Registered | None:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            return self.client.get_model_version_by_alias(name, alias)
-        except MlflowException as error:
-            if error.error_code in ABSENT:
-                return None
-            raise
+        return _if_there(lambda: self.client.get_model_version_by_alias(name, alias))
 
     def _by_number(self, name: str, number: str) -> Registered | None:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            return self.client.get_model_version(name, number)
-        except MlflowException as error:
-            if error.error_code in ABSENT:
-                return None
-            raise
+        return _if_there(lambda: self.client.get_model_version(name, number))
 
     def _discard_attempts(self, window: int) -> None:
         """Delete the runs that a killed attempt at this window left without a version."""
@@ -295,3 +281,14 @@ class Tracking:
         ]
         for start in range(0, len(metrics), 1000):
             self.client.log_batch(run_id, metrics[start : start + 1000])
+
+
+def _if_there(ask: Callable[[], Registered]) -> Registered | None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return ask()
+    except MlflowException as error:
+        if error.error_code in ABSENT:
+            return None
+        raise

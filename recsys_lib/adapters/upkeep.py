@@ -97,7 +97,8 @@ def trim_log(path: str, hours: int, unread: int | None) -> int:
         for version, name in sorted(commits.items())
         if fs.modified(f"{inner}/_delta_log/{name}").timestamp() >= since
     )
-    first = min(next(young, max(commits, default=0)), max(commits) if unread is None else unread)
+    last = max(commits)
+    first = min(next(young, last), last if unread is None else unread)
     sums = [found[name] for name in found if ".checkpoint." in name and found[name] <= first]
     doomed = [name for name in found if found[name] < max(sums, default=0)]
     for name in sorted(doomed):

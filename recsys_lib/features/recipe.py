@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from pyspark.sql import DataFrame
@@ -23,6 +23,23 @@ class Known(Protocol):
     """Rows of "items" or "users" for the `id` of `ids`, as they were known when `window` ended."""
 
     def __call__(self, table: str, ids: DataFrame, window: int) -> DataFrame: ...
+
+
+@dataclass(frozen=True)
+class _Closing:
+    """A window that is being closed: what came for it, and by what it is read."""
+
+    lake: Lake
+    came: Arrivals
+    window: int
+    mapping: Mapping
+    settings: FeatureSettings
+    known: Known
+
+    @property
+    def once(self) -> dict[str, Any]:
+        """Every table is written by this, once."""
+        return {"app": READER, "version": self.window}
 
 
 def prepare_window(
@@ -48,18 +65,18 @@ def prepare_window(
     if came is None:
         return found
     came = replace(came, events=came.events.select(*EVENT, "late"))
-    known = known or _as_now(lake)
+    closing = _Closing(lake, came, window, mapping, settings, known or _as_now(lake))
     events = came.events.persist()
     try:
         told = events.agg(F.count(F.lit(1)).alias("events"), F.count_if("late").alias("late"))
         found = {**found, **told.collect()[0].asDict()}
         if found["events"]:
-            _write(lake, came, window, mapping, settings, known)
+            _write(closing)
     finally:
         events.unpersist()
     if found["events"]:
-        _write_neighbours(lake, came, window, settings)
-        _write_histories(lake, came, window, mapping, settings, known)
+        _write_neighbours(closing)
+        _write_histories(closing)
         found = {**found, **_counts(lake, window)}
     lake.mark_read(came.increment, READER, window=window, counts=found)
     return found
@@ -72,24 +89,17 @@ def _as_now(lake: Lake) -> Known:
     return at
 
 
-def _write(
-    lake: Lake,
-    came: Arrivals,
-    window: int,
-    mapping: Mapping,
-    settings: FeatureSettings,
-    known: Known,
-) -> None:
+def _write(it: _Closing) -> None:
     """Order matters: each table is computed from those before it, and histories come last."""
-    once: dict[str, Any] = {"app": READER, "version": window}
+    lake, came, window, mapping, once = it.lake, it.came, it.window, it.mapping, it.once
     events = came.events
     on_time = events.where(~F.col("late")) if came.some_late else events
     if not lake.done("vocabulary", **once):
-        lake.append_once("vocabulary", _new_ids(lake, events, window, mapping, known), **once)
+        lake.append_once("vocabulary", _new_ids(it, events), **once)
     words = lake.read("vocabulary").persist()
     try:
         if not lake.done("item_features", **once):
-            rows = _item_features(lake, events, words, window, mapping, known)
+            rows = _item_features(it, events, words)
             lake.append_once("item_features", rows, **once)
         if not lake.done("item_counts", **once):
             seen = counts.as_known(events, window) if came.some_late else events
@@ -98,8 +108,8 @@ def _write(
         if not lake.done("vitals", **once):
             lake.append_once("vitals", _vitals(lake, on_time, window), **once)
         if not lake.done("sequences", **once):
-            profiles = _profiles(lake, on_time, words, mapping, _at_start(known), window)
-            rows = _sequences(lake, on_time, words, profiles, window, settings.max_history)
+            profiles = _profiles(it, on_time, words, _at_start(it.known))
+            rows = _sequences(lake, on_time, words, profiles, window, it.settings.max_history)
             lake.append_once("sequences", rows, partition_by=("window",), **once)
         if not lake.done("item_returns", **once):
             mine = lake.read("sequences").where(F.col("window") == window)
@@ -110,62 +120,54 @@ def _write(
         words.unpersist()
 
 
-def _write_histories(
-    lake: Lake,
-    came: Arrivals,
-    window: int,
-    mapping: Mapping,
-    settings: FeatureSettings,
-    known: Known,
-) -> None:
+def _write_histories(it: _Closing) -> None:
     """Nothing is cached here: a MERGE reads its source more than once and insists on the tables."""
-    once: dict[str, Any] = {"app": READER, "version": window}
-    if lake.done("histories", **once):
+    lake, most = it.lake, it.settings.max_history
+    if lake.done("histories", **it.once):
         return
-    mine, words = lake.read("sequences").where(F.col("window") == window), lake.read("vocabulary")
-    if _names(mapping.users):
-        profiles = _profiles(lake, mine, words, mapping, known, window)
+    mine = lake.read("sequences").where(F.col("window") == it.window)
+    words = lake.read("vocabulary")
+    if _names(it.mapping.users):
+        profiles = _profiles(it, mine, words, it.known)
         mine = mine.drop("profile").join(profiles, "user")
-    rows = sequences.histories_after(mine, settings.max_history)
-    if came.some_late:
-        late = came.events.where("late")
+    rows = sequences.histories_after(mine, most)
+    if it.came.some_late:
+        late = it.came.events.where("late")
         rows = sequences.with_late(
             rows,
-            sequences.news(late, words, settings.max_history),
+            sequences.news(late, words, most),
             _or_empty(lake, "histories", sequences.HISTORIES),
-            _profiles(lake, late, words, mapping, known, window),
-            settings.max_history,
+            _profiles(it, late, words, it.known),
+            most,
         )
-    lake.merge_once("histories", rows, on=["user"], **once)
+    lake.merge_once("histories", rows, on=["user"], **it.once)
 
 
-def _write_neighbours(lake: Lake, came: Arrivals, window: int, settings: FeatureSettings) -> None:
+def _write_neighbours(it: _Closing) -> None:
     """Written before the histories: they still end where this window's events begin, also after a
     crash."""
-    once: dict[str, Any] = {"app": READER, "version": window}
-    if lake.done("neighbours", **once):
+    lake, window, settings = it.lake, it.window, it.settings
+    if lake.done("neighbours", **it.once):
         return
     written = [(int(p["base"]), int(p["window"])) for p in lake.partitions("neighbours")]
     base, before = neighbours.base_of(window, written), None
     if written:
         before = lake.read("neighbours").where(F.col("base") == max(written)[0])
-    events = neighbours.coded(came.events, lake.read("vocabulary"))
+    events = neighbours.coded(it.came.events, lake.read("vocabulary"))
     if lake.exists("histories"):
         known = lake.read("histories")
         events = neighbours.after_known(events, known, settings.neighbour_distance)
     rows = neighbours.neighbours_after(before, events, window, settings, whole=base == window)
     rows = rows.withColumn("base", F.lit(base)).hint("rebalance")
-    lake.append_once("neighbours", rows, partition_by=("base", "window"), **once)
+    lake.append_once("neighbours", rows, partition_by=("base", "window"), **it.once)
 
 
-def _item_features(
-    lake: Lake, events: DataFrame, words: DataFrame, window: int, mapping: Mapping, known: Known
-) -> DataFrame:
+def _item_features(it: _Closing, events: DataFrame, words: DataFrame) -> DataFrame:
     """New items, and those of these events whose attributes are not what was told of them last.
 
     Items without an event are not compared, so that this does not grow with the catalogue.
     """
-    names = _names(mapping.items)
+    lake, window, names = it.lake, it.window, _names(it.mapping.items)
     items = words.where(F.col("kind") == "item")
     told = bool(names) and lake.exists("item_features")
     if told:  # the new ones are among these
@@ -173,7 +175,7 @@ def _item_features(
         items = items.join(came, "id", "left_semi")
     else:
         items = items.where(F.col("window") == window)
-    rows = _attributes(lake, "items", items.select("id", "index"), names, known, window)
+    rows = _attributes(it, "items", items.select("id", "index"), names, it.known)
     coded = vocabulary.encode(rows, words, "item", names, "attributes")
     if told:
         before = lake.read("item_features").join(items, "index", "left_semi")
@@ -223,39 +225,36 @@ def _at_start(known: Known) -> Known:
     return at
 
 
-def _profiles(
-    lake: Lake, events: DataFrame, words: DataFrame, mapping: Mapping, known: Known, window: int
-) -> DataFrame:
+def _profiles(it: _Closing, events: DataFrame, words: DataFrame, known: Known) -> DataFrame:
     """(user, profile): the attributes of the users of `events` as they are `known`."""
-    names = _names(mapping.users)
+    names = _names(it.mapping.users)
     users = events.select(F.col("user").alias("id")).distinct()
-    people = _attributes(lake, "users", users, names, known, window)
+    people = _attributes(it, "users", users, names, known)
     profiles = vocabulary.encode(people, words, "user", names, "profile")
     return profiles.withColumnRenamed("id", "user")
 
 
-def _new_ids(
-    lake: Lake, events: DataFrame, window: int, mapping: Mapping, known: Known
-) -> DataFrame:
+def _new_ids(it: _Closing, events: DataFrame) -> DataFrame:
+    lake, window, mapping = it.lake, it.window, it.mapping
     words = _or_empty(lake, "vocabulary", vocabulary.SCHEMA)
     seen = vocabulary.seen_in_events(events)
     for who, table, name in (("item", mapping.items, "items"), ("user", mapping.users, "users")):
         names = _names(table)
         if names and lake.exists(name):
             ids = events.select(F.col(who).alias("id")).distinct()
-            present = known(name, ids, window)
+            present = it.known(name, ids, window)
             seen = seen.unionByName(vocabulary.seen_in_catalog(present, who, names))
     return vocabulary.grow(seen, words, window)
 
 
 def _attributes(
-    lake: Lake, table: str, ids: DataFrame, names: list[str], known: Known, window: int
+    it: _Closing, table: str, ids: DataFrame, names: list[str], known: Known
 ) -> DataFrame:
     """`ids` with the catalogue's attribute columns; null where it does not know the id."""
     if not names:
         return ids
-    if lake.exists(table):
-        rows = known(table, ids.select("id"), window).select("id", *names)
+    if it.lake.exists(table):
+        rows = known(table, ids.select("id"), it.window).select("id", *names)
         return ids.join(rows, "id", "left")
     return ids.withColumns({name: F.lit(None).cast("string") for name in names})
 

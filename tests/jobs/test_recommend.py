@@ -60,9 +60,12 @@ class Ranking(Opening):
         return np.where(items <= 5, items, 0), -items.astype(np.float32)
 
 
-def test_everybody_is_offered_what_can_be_had() -> None:
-    ranking = Ranking("next_window")
-    everybody = _Everybody(ranking, 3, False, version=1, window=7, gone=frozenset({"a", "c"}))
+def test_everybody_is_offered_what_can_be_had(lake: Lake) -> None:
+    rows = [("a", False), ("b", True), ("c", False)]
+    items = lake.spark.createDataFrame(rows, "id string, available boolean")
+    lake.append_once("items", items, app="t", version=0)
+    shelf = ItemShelf(lake.path("items"), 0)
+    everybody = _Everybody(Ranking("next_window"), 3, False, version=1, window=7, shelf=shelf)
     rows = sequences_of([(1, 3.0), (2, 4.5)]).drop_columns(["known"])
     [answer] = everybody.score(rows.to_batches())
     assert answer.to_pylist()[0]["items"] == ["b", "d", "e"]
