@@ -206,7 +206,6 @@ class CatalogReader:
         span = (pc.field("window") < self.before) & (pc.field("window") >= since)
         counts = dataset(f"{self.root}/item_counts", self.tables.get("item_counts"))
         rows = counts.to_table(filter=span)
-        older = counts.head(1, columns=["window"], filter=pc.field("window") < since)
         return item_stats(
             window=rows.column("window").to_numpy().astype(np.int64),
             index=rows.column("index").to_numpy().astype(np.int64),
@@ -215,7 +214,7 @@ class CatalogReader:
             first=self.first_stats,
             last=self.before,
             returns=self._returns(),
-            opening=not len(older),
+            opening=not counts.count_rows(filter=pc.field("window") < since),
         )
 
     def _returns(self) -> ItemReturns | None:
