@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import reduce
 from operator import or_
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +23,7 @@ from recsys_lib.adapters.pins import Pins
 from recsys_lib.errors import LakeError
 from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.neighbours import Neighbours, merged
+from recsys_lib.model.plans import Plans
 from recsys_lib.model.stats import ItemReturns, ItemStats, item_stats
 from recsys_lib.types import FOLDS, Exemplars, Increment
 
@@ -137,6 +139,17 @@ def _by_turns(
             yield batch.take(pa.array(random.permutation(len(batch))))
 
 
+class _Planned(NamedTuple):
+    """Rows of the plans: window, item index int64 [R], what is planned float32 [R, planned]."""
+
+    window: NDArray[np.int64]
+    item: NDArray[np.int64]
+    values: NDArray[np.float32]
+
+    def plans(self, items: int) -> Plans:
+        return Plans.of(self.window, self.item, self.values.max(1), items)
+
+
 @dataclass(frozen=True)
 class CatalogReader:
     """Reads the shop as it was known when window `before` began.
@@ -165,14 +178,17 @@ class CatalogReader:
         count = int(index.max(initial=0))
         ids = np.full(count + 1, "", dtype=object)
         ids[index] = items.column("id").to_numpy(zero_copy_only=False)
+        told = self._planned(ids) if self.planned and "plans" in self.tables else None
+        plans = None if told is None else told.plans(count)
         return Catalog(
             ids=ids.astype(np.str_),
             attributes=self._attributes(count),
             sizes=tuple(_size(words, kinds, f"item.{name}") for name in self.item_attributes),
             profile=tuple(_size(words, kinds, f"user.{name}") for name in self.user_attributes),
             types=_names(words.filter(pa.array(kinds == "type"))),
-            stats=self._planned(self._stats(count), ids),
+            stats=_with_plans(self._stats(count, plans), told, self.planned),
             neighbours=self._neighbours(count),
+            plans=plans,
         )
 
     def item_ids(self) -> pa.ChunkedArray:
@@ -201,7 +217,7 @@ class CatalogReader:
         out[rows.column("index").to_numpy()] = np.asarray(flat, np.int32).reshape(-1, out.shape[1])
         return out
 
-    def _stats(self, items: int) -> ItemStats:
+    def _stats(self, items: int, plans: Plans | None) -> ItemStats:
         since = self.before - self.looks_back
         span = (pc.field("window") < self.before) & (pc.field("window") >= since)
         counts = dataset(f"{self.root}/item_counts", self.tables.get("item_counts"))
@@ -214,6 +230,7 @@ class CatalogReader:
             first=self.first_stats,
             last=self.before,
             returns=self._returns(),
+            plans=plans,
             opening=not counts.count_rows(filter=pc.field("window") < since),
         )
 
@@ -226,22 +243,20 @@ class CatalogReader:
         whole = {name: told[name].astype(np.int64) for name in ("window", "index")}
         return ItemReturns(**{n: v.astype(np.float64) for n, v in told.items()} | whole)
 
-    def _planned(self, stats: ItemStats, ids: np.ndarray) -> ItemStats:
-        """Statistics with the plans of their own windows, which are known when these begin."""
-        if not self.planned:
-            return stats
-        values = np.zeros((*stats.values.shape[:2], self.planned), np.float32)
-        if "plans" in self.tables:
-            window = pc.field("window")
-            rows = self._table("plans", (window >= stats.first) & (window <= self.before))
-            index = pc.index_in(rows.column("item"), pa.array(ids[1:], pa.string()))
-            rows = rows.append_column("index", index).filter(index.is_valid())
-            place = rows.column("window").to_numpy() - stats.first
-            flat = rows.column("values").combine_chunks().flatten()
-            values[place, rows.column("index").to_numpy() + 1] = np.asarray(
-                flat, np.float32
-            ).reshape(-1, self.planned)
-        return ItemStats(stats.first, np.concatenate([stats.values, values], 2))
+    def _planned(self, ids: np.ndarray) -> _Planned:
+        """What was planned of known items since counts are looked at, and is for the window that
+        begins: plans are known ahead."""
+        since = min(self.first_stats, self.before - self.looks_back)
+        window = pc.field("window")
+        rows = self._table("plans", (window >= since) & (window <= self.before))
+        index = pc.index_in(rows.column("item"), pa.array(ids[1:], pa.string()))
+        rows = rows.append_column("index", index).filter(index.is_valid())
+        flat = rows.column("values").combine_chunks().flatten()
+        return _Planned(
+            rows.column("window").to_numpy().astype(np.int64),
+            rows.column("index").to_numpy().astype(np.int64) + 1,
+            np.asarray(flat, np.float32).reshape(-1, self.planned),
+        )
 
     def _neighbours(self, items: int) -> Neighbours | None:
         """What was told last of each (item, fold), since the last base (see
@@ -272,6 +287,17 @@ class CatalogReader:
 
     def _table(self, name: str, where: pc.Expression) -> pa.Table:
         return dataset(f"{self.root}/{name}", self.tables.get(name)).to_table(filter=where)
+
+
+def _with_plans(stats: ItemStats, told: _Planned | None, planned: int) -> ItemStats:
+    """Statistics with the plans of their own windows, which are known when these begin."""
+    if not planned:
+        return stats
+    values = np.zeros((*stats.values.shape[:2], planned), np.float32)
+    if told is not None:
+        own = told.window >= stats.first
+        values[told.window[own] - stats.first, told.item[own]] = told.values[own]
+    return ItemStats(stats.first, np.concatenate([stats.values, values], 2))
 
 
 def _latest(rows: pa.Table, keys: tuple[str, ...]) -> pa.Table:

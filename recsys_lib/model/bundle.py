@@ -3,7 +3,7 @@
 model.json      spec, inputs, lineage, and a hash of every other file
 weights.npz     trainable variables by name
 optimizer.npz   optimiser slots by variable name, and `step`
-items.parquet   index, id, attributes, statistics and neighbours of the item
+items.parquet   index, id, attributes, statistics, neighbours and plans of the item
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from recsys_lib.errors import ModelError
 from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.folder import check_files, digest_of, read_manifest, whole_folder
 from recsys_lib.model.neighbours import Neighbours
+from recsys_lib.model.plans import Plans
 from recsys_lib.model.ragged import offsets_of, pad_right
 from recsys_lib.model.stats import ItemStats
 from recsys_lib.model.tail import ITEM_TABLES, NONE, Cut, lengthened
 
-FORMAT = 3
+FORMAT = 4
 MANIFEST = "model.json"
 ONLY_GROW = (
     "vocabularies never shrink: use the tables that this model was trained on, or newer ones"
@@ -179,6 +180,10 @@ def items_table(catalog: Catalog) -> pa.Table:
     stats = catalog.stats.values[-1]
     near = catalog.neighbours or Neighbours.none(catalog.items)
     rows = {} if catalog.rows is None else {"row": pa.array(catalog.rows)}
+    if catalog.plans is not None:
+        offsets = pa.array(catalog.plans.offsets, pa.int32())
+        told = {"planned": catalog.plans.window, "plan": catalog.plans.weight}
+        rows |= {name: pa.ListArray.from_arrays(offsets, v) for name, v in told.items()}
     return pa.table(
         {
             **rows,
@@ -205,6 +210,18 @@ def _padded(table: pa.Table, column: str, kind: type, width: int) -> NDArray[Any
     lists = table.column(column).combine_chunks()
     offsets = offsets_of(lists.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64))
     return pad_right(np.asarray(lists.flatten(), kind), offsets, width, 0)
+
+
+def _plans(table: pa.Table) -> Plans | None:
+    if "planned" not in table.column_names:
+        return None
+    window, weight = (table.column(n).combine_chunks() for n in ("planned", "plan"))
+    lengths = window.value_lengths().to_numpy(zero_copy_only=False)
+    return Plans(
+        offsets_of(lengths.astype(np.int64)),
+        np.asarray(window.flatten(), np.int32),
+        np.asarray(weight.flatten(), np.float32),
+    )
 
 
 def _neighbours(table: pa.Table) -> Neighbours:
@@ -242,6 +259,7 @@ def catalog_of(table: pa.Table, text: dict[str, Any]) -> Catalog:
         types=tuple(text["types"]),
         stats=ItemStats(text["stats_window"], stats.reshape(1, rows, -1)),
         neighbours=_neighbours(table),
+        plans=_plans(table),
         rows=np.asarray(table.column("row"), np.int32) if "row" in table.column_names else None,
     )
 

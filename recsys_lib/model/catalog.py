@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from recsys_lib.errors import ModelError
 from recsys_lib.model.neighbours import Neighbours
-from recsys_lib.model.stats import FEATURES, RETURNS, ItemStats
+from recsys_lib.model.plans import Plans
+from recsys_lib.model.stats import POPULARITY, ItemStats
 from recsys_lib.model.tail import NONE, Cut
 
 
@@ -25,6 +26,7 @@ class Catalog:
     types       event type names by index, types[0] is ""
     stats       item statistics for the windows that will be asked about
     neighbours  items taken near one another; None: nothing is known
+    plans       what was planned for items, window by window; None: nothing ever
     rows        int32 [N + 1], the row of each item in a model's item tables (see tail); None: its
                 index
     """
@@ -36,6 +38,7 @@ class Catalog:
     types: tuple[str, ...]
     stats: ItemStats
     neighbours: Neighbours | None = None
+    plans: Plans | None = None
     rows: NDArray[np.int32] | None = None
 
     @property
@@ -86,7 +89,7 @@ class Catalog:
         """With items that came since, of these attributes [R, A]; nobody has bought them yet."""
         more, stats = len(ids), self.stats.values
         unsold = np.take_along_axis(stats, stats[:, :, :1].argmin(1)[:, None], 1)
-        unsold[:, :, len(FEATURES) - len(RETURNS) :] = 0.0
+        unsold[:, :, len(POPULARITY) :] = 0.0
         near = self.neighbours
         if near is not None:
             wide = [(0, 0), (0, more), (0, 0)]
@@ -99,6 +102,7 @@ class Catalog:
             attributes=np.concatenate([self.attributes, attributes]),
             stats=ItemStats(self.stats.first, np.concatenate([stats, unsold.repeat(more, 1)], 1)),
             neighbours=near,
+            plans=None if self.plans is None else self.plans.extended(more),
             rows=None if self.rows is None else np.pad(self.rows, (0, more), constant_values=NONE),
         )
 

@@ -102,14 +102,45 @@ def heaviest(offsets: Offsets, weight: Floats, most: int) -> tuple[Offsets, Offs
 
 
 @compiled
+def planned_at(
+    items: Ints, at: Floats, offsets: Offsets, window: NDArray[np.int32], weight: Floats
+) -> Floats:
+    """Of each event, the `weight` [R] of its item in its window: float32 [E]; 0 where there is
+    none. Rows offsets[n] : offsets[n + 1] are those of item n, by window."""
+    out = np.zeros(len(items), np.float32)
+    for event in range(len(items)):
+        item, time = items[event], at[event]
+        if item <= 0 or item + 1 >= len(offsets) or not np.isfinite(time):
+            continue
+        wanted = np.floor(time)
+        low, high = offsets[item], offsets[item + 1]
+        while low < high:
+            middle = (low + high) // 2
+            if window[middle] < wanted:
+                low = middle + 1
+            else:
+                high = middle
+        if low < offsets[item + 1] and window[low] == wanted:
+            out[event] = weight[low]
+    return out
+
+
+@compiled
 def counted(
-    offsets: Offsets, items: Ints, at: Floats, weight: Floats, recent: Floats, limit: int
-) -> tuple[Offsets, Offsets, Offsets, NDArray[np.int64], Floats]:
+    offsets: Offsets,
+    items: Ints,
+    at: Floats,
+    weight: Floats,
+    recent: Floats,
+    planned: Floats,
+    limit: int,
+) -> tuple[Offsets, Offsets, Offsets, NDArray[np.int64], Floats, Floats]:
     """One pass over the events of each history, and a sort of its distinct items.
 
     Offsets int64 [B + 1]; visits and distinct items int64 [B]; int64 [6, R]: places of the first
     and of the last event, number of events and of visits, numbers of the first and last visit;
-    float32 [2, R]: sums of `weight` and of `recent`. Events at one time are one visit.
+    float32 [3, R]: sums of `weight`, of `recent`, and of `weight` times `planned`; float32 [B]: the
+    mean of `planned` by weight. Events at one time are one visit.
     """
     users = len(offsets) - 1
     longest, room = 0, 0
@@ -118,12 +149,12 @@ def counted(
         longest, room = max(longest, length), room + min(length, limit)
     slots = slots_for(longest)
     keys = np.empty(longest, np.int32)
-    own, sums = np.empty((6, longest), np.int64), np.empty((2, longest), np.float32)
-    whole, summed = np.empty((6, room), np.int64), np.empty((2, room), np.float32)
+    own, sums = np.empty((6, longest), np.int64), np.empty((3, longest), np.float32)
+    whole, summed = np.empty((6, room), np.int64), np.empty((3, room), np.float32)
     cuts, visits = np.zeros(users + 1, np.int64), np.zeros(users, np.int64)
-    distinct = np.zeros(users, np.int64)
+    distinct, mean = np.zeros(users, np.int64), np.zeros(users, np.float32)
     for user in range(users):
-        found, visit = 0, -1
+        found, visit, mass = 0, -1, np.float32(1e-9)
         before = np.float32(0)
         for event in range(offsets[user], offsets[user + 1]):
             time = at[event]
@@ -140,13 +171,17 @@ def counted(
                 keys[place] = items[event]
                 own[0, place], own[2, place], own[3, place] = event, 0, 0
                 own[4, place], own[5, place] = visit, -1
-                sums[0, place] = sums[1, place] = np.float32(0)
+                sums[0, place] = sums[1, place] = sums[2, place] = np.float32(0)
             own[1, place] = event
             own[2, place] += 1
             own[3, place] += visit != own[5, place]
             own[5, place] = visit
             sums[0, place] += weight[event]
             sums[1, place] += recent[event]
+            sums[2, place] += weight[event] * planned[event]
+            mean[user] += weight[event] * planned[event]
+            mass += weight[event]
+        mean[user] /= mass
         visits[user], distinct[user] = visit + 1, found
         order = best_first(sums[0, :found], keys[:found], slots)
         start = cuts[user]
@@ -156,9 +191,10 @@ def counted(
                 whole[number, start + rank] = own[number, order[rank]]
             summed[0, start + rank] = sums[0, order[rank]]
             summed[1, start + rank] = sums[1, order[rank]]
+            summed[2, start + rank] = sums[2, order[rank]]
         slots[:] = -1
     total = cuts[users]
-    return cuts, visits, distinct, whole[:, :total], summed[:, :total]
+    return cuts, visits, distinct, whole[:, :total], summed[:, :total], mean
 
 
 @compiled
@@ -369,10 +405,10 @@ def regular(
     little: float,
 ) -> tuple[Floats, Floats, Floats]:
     """What `counted` found -> features before their logarithms: of past items float32 [R, 10] and,
-    without logarithm, [R, 3]; of users float32 [B, 6], the third without. `little` is added to
+    without logarithm, [R, 4]; of users float32 [B, 6], the third without. `little` is added to
     sums of recent weights, and of weights so old that they are nothing a little is left."""
     rows = whole.shape[1]
-    amounts, plain = np.empty((rows, 10), np.float32), np.empty((rows, 3), np.float32)
+    amounts, plain = np.empty((rows, 10), np.float32), np.empty((rows, 4), np.float32)
     one, tenth = np.float32(1), np.float32(0.1)
     told = np.zeros((len(visits), 6), np.float32)
     for user in range(len(visits)):
@@ -396,6 +432,7 @@ def regular(
             out[9] = one + usual if visited > 1 else one
             plain[row, 0], plain[row, 1] = end - 1 == last, visited > 1
             plain[row, 2] = visited / max(visits[user] - whole[4, row], 1)
+            plain[row, 3] = sums[2, row] / out[0]
     return amounts, plain, told
 
 

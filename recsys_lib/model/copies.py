@@ -8,6 +8,7 @@ import numpy as np
 
 from recsys_lib.model.compiled import counted, regular
 from recsys_lib.model.histories import Floats, Histories, Ints, Offsets
+from recsys_lib.model.plans import Plans
 
 COPY_FEATURES = (
     "log_decayed_count",
@@ -23,6 +24,7 @@ COPY_FEATURES = (
     "rate_per_visit",
     "visits_since_last",
     "log_usual_gap",
+    "planned_when_taken",
 )
 USER_FEATURES = (
     "log_events",
@@ -31,6 +33,7 @@ USER_FEATURES = (
     "log_weeks_since_visit",
     "log_weeks_known",
     "log_visits",
+    "planned_when_taken",
 )
 RECENT_DECAY = 0.7
 """Weight of a count one window later, in `log_recent_count`."""
@@ -53,14 +56,18 @@ class Copies:
     user_features: Floats
 
 
-def copies(histories: Histories, age: Floats, limit: int, decay: float) -> Copies:
+def copies(
+    histories: Histories, age: Floats, limit: int, decay: float, plans: Plans | None = None
+) -> Copies:
     """The past items that the copy head ranks, at most `limit` of each history.
 
-    `age` float32 [E]: windows from each event to its decision (see `inputs.ages`).
+    `age` float32 [E]: windows from each event to its decision (see `inputs.ages`). Without `plans`
+    nothing was planned when it was taken.
     """
     weight, recent = np.exp(age * np.float32(np.log(decay))), np.exp(age * _RECENT)
-    offsets, visits, distinct, whole, sums = counted(
-        histories.offsets, histories.items, histories.at, weight, recent, limit
+    planned = np.zeros(len(age), np.float32) if plans is None else plans.when_taken(histories)
+    offsets, visits, distinct, whole, sums, offered = counted(
+        histories.offsets, histories.items, histories.at, weight, recent, planned, limit
     )
     amounts, plain, told = regular(
         histories.offsets, offsets, visits, distinct, whole, sums, age, LITTLE
@@ -69,10 +76,12 @@ def copies(histories: Histories, age: Floats, limit: int, decay: float) -> Copie
     np.clip(log[:, 7], -4, 4, out=log[:, 7])
     features = np.empty((len(log), len(COPY_FEATURES)), np.float32)
     features[:, :7], features[:, 7:9] = log[:, :7], plain[:, :2]
-    features[:, 9], features[:, 10], features[:, 11:] = log[:, 7], plain[:, 2], log[:, 8:]
+    features[:, 9], features[:, 10], features[:, 11:13] = log[:, 7], plain[:, 2], log[:, 8:]
+    features[:, 13] = plain[:, 3]
     share = told[:, 2].copy()
-    users = np.log1p(told, out=told)
-    users[:, 2] = share
+    users = np.empty((len(told), len(USER_FEATURES)), np.float32)
+    np.log1p(told, out=users[:, :6])
+    users[:, 2], users[:, 6] = share, offered
     last = whole[1]
     return Copies(
         offsets=offsets,

@@ -13,6 +13,7 @@ from recsys_lib.model.copies import copies
 from recsys_lib.model.histories import Histories, Ints
 from recsys_lib.model.neighbours import Nearby, Neighbours
 from recsys_lib.model.neighbours import near as found_near
+from recsys_lib.model.plans import Plans
 from recsys_lib.model.ragged import lengths_of, pad_left, pad_right
 
 EVENT_FACTS = ("log_time_to_decision", "log_time_to_next", "log_value")
@@ -66,17 +67,19 @@ def inputs(
     decay: float,
     near: Near | None = None,
     attributes: Ints | None = None,
+    plans: Plans | None = None,
 ) -> Inputs:
     """Dense tensors of these histories, as wide as the longest of them needs (at most the limits).
 
     `decay` is the weight of a count per window of age; without `near` no item is near. `attributes`
-    of items int32 [N + 1, A]; None: their kinds are not compared. Widths are rounded up to powers
-    of two so that a compiled graph is traced for few shapes.
+    of items int32 [N + 1, A]; None: their kinds are not compared. `plans`: what was planned when
+    they were taken; None: nothing. Widths are rounded up to powers of two so that a compiled graph
+    is traced for few shapes.
     """
     age = ages(histories)
     lengths = lengths_of(histories.offsets)
     width = _round_up(int(lengths.max(initial=1)), recent)
-    copied = copies(histories, age, copied_items, decay)
+    copied = copies(histories, age, copied_items, decay, plans)
     wide = _round_up(int(np.diff(copied.offsets).max(initial=1)), copied_items)
     beside, limit = Nearby.none(len(histories)), 1
     if near is not None:

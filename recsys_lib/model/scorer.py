@@ -85,6 +85,7 @@ class ModelScorer:
             self.bundle.decay,
             self._near,
             self._attributes,
+            self.bundle.catalog.plans,
         )
 
     def _matrix(self, row: int) -> tf.Tensor:

@@ -1,5 +1,5 @@
-"""What is known of each item at the start of a window: popularity, its trend, its age, and how
-people come back to it."""
+"""What is known of each item at the start of a window: popularity, its trend, its age, how people
+come back to it, and what plans do for it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_lib.model.plans import Plans
+
 RETURNS = ("log_repeat", "log_hazard", "log_gap")
 """Against the whole shop: the share of an item's takers who took it again, the chance that one
 takes it again in some window, the windows between. An item of which nothing is known has 0."""
-FEATURES = ("log_share", "trend", "newness", *RETURNS)
+POPULARITY = ("log_share", "trend", "newness")
+LIFT = "log_lift"
+"""Its takers in windows for which it was planned, against as many as if plans did nothing; 0 for an
+item of which nothing is known."""
+FEATURES = (*POPULARITY, *RETURNS, LIFT)
 DECAY = 0.8
 """Weight of a window's buyers one window later, in `log_share`."""
 PRIOR = 3.0
-"""Takers for whom every item is as all items are."""
+"""Takers for whom every item is as all items are, and plans do nothing."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,7 @@ def item_stats(
     first: int,
     last: int,
     returns: ItemReturns | None = None,
+    plans: Plans | None = None,
     *,
     opening: bool = True,
 ) -> ItemStats:
@@ -72,10 +79,12 @@ def item_stats(
     it is the first that is counted here, unless the counts are not those of the shop's `opening`.
     """
     values = np.zeros((last - first + 1, items + 1, len(FEATURES)), dtype=np.float32)
-    shown = len(FEATURES) - len(RETURNS)
+    shown = len(POPULARITY)
     values[..., :shown] = _popularity(window, index, users, items, first, last, opening)
     if returns is not None:
-        values[..., shown:] = _hazards(returns, items, first, last)
+        values[..., shown : shown + len(RETURNS)] = _hazards(returns, items, first, last)
+    if plans is not None and len(window):
+        values[..., -1] = _lifts(window, index, users, plans, items, first, last)
     return ItemStats(first, values)
 
 
@@ -119,6 +128,32 @@ def _features(
     log_last = np.log((current + 0.5) / (current.sum() + 0.5 * len(current)))
     newness = np.where(np.isinf(age), 0.0, np.exp(-age / 4.0))
     return np.stack([log_share, log_last - log_share, newness], axis=1).astype(np.float32)
+
+
+def _lifts(
+    window: NDArray[np.int64],
+    index: NDArray[np.int64],
+    users: NDArray[np.float64],
+    plans: Plans,
+    items: int,
+    first: int,
+    last: int,
+) -> NDArray[np.float32]:
+    """LIFT for the starts of windows first..last: float32 [W, N + 1]. Takers count by how much was
+    planned; PRIOR more, with and without plans, draw the ratio to one."""
+    values = np.zeros((last - first + 1, items + 1), np.float32)
+    takers, drawn, planned = np.zeros((3, items + 1))
+    item, inside = plans.item, index <= items
+    start = min(int(window.min()), first)
+    for w in range(start, last + 1):
+        if w >= first:
+            expected = takers * planned / max(1, w - start)
+            values[w - first] = np.log((drawn + PRIOR) / (expected + PRIOR))
+        own, mine = inside & (window == w), plans.window == w
+        counted = np.bincount(index[own], weights=users[own], minlength=items + 1)
+        weight = np.bincount(item[mine], weights=plans.weight[mine], minlength=items + 1)
+        takers, drawn, planned = takers + counted, drawn + counted * weight, planned + weight
+    return values
 
 
 def _hazards(told: ItemReturns, items: int, first: int, last: int) -> NDArray[np.float32]:

@@ -153,6 +153,7 @@ class Feed:
             self.model.decay,
             self._near,
             self.catalog.attributes if self.affinity else None,
+            self.catalog.plans,
         ).as_dict()
         if not self.later:
             x = augmented(x, self.train, random)

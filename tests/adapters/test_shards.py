@@ -2,15 +2,17 @@ from __future__ import annotations
 
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 
 from recsys_lib.adapters.shards import SequenceRows
 from recsys_lib.errors import LakeError
-from recsys_lib.model.stats import item_stats
+from recsys_lib.model.stats import FEATURES, LIFT, item_stats
 from recsys_lib.types import Exemplars
 from tests.model.tiny import Event
 from tests.train.shop import Shop
@@ -126,6 +128,31 @@ def test_the_shop_is_read_as_it_was_when_a_window_began(tmp_path: Path) -> None:
         )
         assert shop_then.stats.first == 0
         np.testing.assert_array_equal(shop_then.stats.values, expected.values)
+
+
+def test_plans_are_known_up_to_the_window_that_begins_and_no_further(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    shop.land(1, [[(1, 1.0), (2, 1.5)]], items=2)
+    shop.land(2, [[(1, 2.0)], [(1, 2.5)]], items=2)
+    planned = [(1, "i2", [0.0, 2.0]), (2, "i1", [1.0, 0.5]), (3, "i1", [0.0, 3.0])]
+    later = [(4, "i2", [9.0, 9.0]), (2, "unheard", [7.0, 7.0])]
+    window, item, values = zip(*planned, *later, strict=True)
+    columns = {"item": pa.array(item), "values": pa.array(values, pa.list_(pa.float32()))}
+    rows = pa.table({"window": pa.array(window, pa.int32()), **columns})
+    write_deltalake(shop.path("plans"), rows)
+    reader = shop.reader(before=3)
+    found = replace(reader, planned=2, tables={**reader.tables, "plans": 0})()
+    assert found.plans is not None
+    assert found.plans.item.tolist() == [1, 1, 2]
+    assert found.plans.window.tolist() == [2, 3, 1]
+    assert found.plans.weight.tolist() == [1.0, 3.0, 2.0]
+    assert found.stats.values[2:, 1, -2:].tolist() == [[1.0, 0.5], [0.0, 3.0]]
+    lift = found.stats.values[3, :, FEATURES.index(LIFT)]
+    assert lift[1] > 0
+    assert lift[2] > 0
+    none = replace(reader, planned=2)()
+    assert none.plans is None
+    assert not none.stats.values[..., -2:].any()
 
 
 @pytest.mark.parametrize("order", [(1, 2, 3), (3, 1, 2), (2, 3, 1)])

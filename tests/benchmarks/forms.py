@@ -50,6 +50,7 @@ class SavedModelScorer:
             self._bundle.decay,
             self._near,
             self._attributes,
+            self._shop.plans,
         )
         x = {name: tf.constant(value) for name, value in made.as_dict().items()}
         pairs = np.stack([histories.row, histories.items.astype(np.int64)], 1)

@@ -98,7 +98,7 @@ class Ranker:
         """features [C, F], the first of which says that the user had it; row [C]; item [C]."""
         shop = self.catalog
         known = None if shop.neighbours is None else Near(shop.neighbours, 32, NEAR)
-        found = inputs(histories, 1, COPIES, self.decay, known)
+        found = inputs(histories, 1, COPIES, self.decay, known, plans=shop.plans)
         stats = shop.stats.values[shop.stats.rows(histories.now)[0]]
         front = np.argsort(-stats[1:, 0], kind="stable")[: 2 * POPULAR].astype(np.int64) + 1
         users = len(histories)

@@ -9,6 +9,7 @@ import pytest
 
 from recsys_lib.errors import ModelError
 from recsys_lib.model.bundle import Bundle
+from recsys_lib.model.plans import Plans
 from recsys_lib.model.scorer import spec_of
 from tests.model.tiny import catalog_of, learned_bundle
 
@@ -17,6 +18,7 @@ ATTRIBUTES = [[0, 0], [1, 2], [1, 1], [2, 1]]
 
 def shop_bundle() -> Bundle:
     shop = catalog_of(3, {1: 4.0}, ATTRIBUTES, profile=(2,))
+    shop = replace(shop, plans=Plans.of(np.array([8, 9]), np.array([3, 1]), np.ones(2), 3))
     slots = {
         "items/embeddings|m": np.ones((4, 8), np.float32),
         "gate/kernel|m": np.ones((16, 1), np.float32),
@@ -42,6 +44,10 @@ def test_everything_comes_back_from_disk(tmp_path: Path) -> None:
     assert (loaded.sizes, loaded.profile, loaded.types) == (shop.sizes, shop.profile, shop.types)
     assert loaded.stats.first == shop.stats.first
     np.testing.assert_array_equal(loaded.stats.values, shop.stats.values)
+    assert shop.plans is not None
+    assert loaded.plans is not None
+    for name, values in vars(shop.plans).items():
+        np.testing.assert_array_equal(getattr(loaded.plans, name), values)
 
 
 def test_a_shop_without_attributes_comes_back_from_disk(tmp_path: Path) -> None:
@@ -112,7 +118,7 @@ def test_another_format_is_refused_with_both_numbers(tmp_path: Path) -> None:
     shop_bundle().save(tmp_path / "model")
     file = tmp_path / "model" / "model.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "format": 99}))
-    with pytest.raises(ModelError, match="format must be 3, got 99"):
+    with pytest.raises(ModelError, match="format must be 4, got 99"):
         Bundle.load(tmp_path / "model")
 
 

@@ -13,13 +13,16 @@ from hypothesis import strategies as st
 from recsys_lib.model.copies import COPY_FEATURES, RECENT_DECAY, USER_FEATURES
 from recsys_lib.model.histories import Histories
 from recsys_lib.model.inputs import inputs
+from recsys_lib.model.plans import Plans
 from tests.model.tiny import Event, histories_of
 
 DECAY = 0.9
 NAN = float("nan")
 
 
-def copy_features(history: list[Event], now: float) -> dict[int, dict[str, float]]:
+def copy_features(
+    history: list[Event], now: float, plans: dict[tuple[int, int], float]
+) -> dict[int, dict[str, float]]:
     """Each past item's features, as one would write them down by hand."""
     ages = [0.0 if math.isnan(now - at) else max(now - at, 0.0) for _, at in history]
     times = [-1.0 if math.isnan(at) else at for _, at in history]
@@ -27,6 +30,7 @@ def copy_features(history: list[Event], now: float) -> dict[int, dict[str, float
     for before, after in pairwise(times):
         visit.append(visit[-1] + (after != before))
     visits = visit[-1] + 1
+    planned, weight = offers(history, plans), [DECAY**age for age in ages]
     out = {}
     for item in {item for item, _ in history if item > 0}:
         own = [place for place, (other, _) in enumerate(history) if other == item]
@@ -49,15 +53,29 @@ def copy_features(history: list[Event], now: float) -> dict[int, dict[str, float
             "rate_per_visit": bought_on / max(visits - visit[first], 1),
             "visits_since_last": math.log1p(visits - 1 - visit[last]),
             "log_usual_gap": math.log1p(usual) if twice else 0.0,
+            "planned_when_taken": mean(own, planned, weight),
         }
     return out
 
 
-def user_features(history: list[Event], now: float) -> dict[str, float]:
+def offers(history: list[Event], plans: dict[tuple[int, int], float]) -> list[float]:
+    return [plans.get((int(at), item), 0.0) if at == at else 0.0 for item, at in history]
+
+
+def mean(places: list[int], values: list[float], weight: list[float]) -> float:
+    whole = sum(weight[place] for place in places)
+    return sum(weight[place] * values[place] for place in places) / whole if whole else 0.0
+
+
+def user_features(
+    history: list[Event], now: float, plans: dict[tuple[int, int], float]
+) -> dict[str, float]:
     ages = [0.0 if math.isnan(now - at) else max(now - at, 0.0) for _, at in history]
     distinct = len({item for item, _ in history if item > 0})
     times = [-1.0 if math.isnan(at) else at for _, at in history]
     changes = sum(a != b for a, b in pairwise(times))
+    known = [place for place, (item, _) in enumerate(history) if item > 0]
+    weight = [DECAY**age for age in ages]
     return {
         "log_events": math.log1p(len(history)),
         "log_items": math.log1p(distinct),
@@ -65,6 +83,7 @@ def user_features(history: list[Event], now: float) -> dict[str, float]:
         "log_weeks_since_visit": math.log1p(ages[-1]) if ages else 0.0,
         "log_weeks_known": math.log1p(ages[0]) if ages else 0.0,
         "log_visits": math.log1p(changes + 1 if history else 0),
+        "planned_when_taken": mean(known, offers(history, plans), weight),
     }
 
 
@@ -81,11 +100,21 @@ def a_history(draw: Any) -> list[Event]:
 
 
 @settings(max_examples=250, deadline=None)
-@given(st.lists(a_history(), min_size=1, max_size=4), st.sampled_from([10.0, 11.5, NAN]))
-def test_every_feature_equals_what_is_computed_by_hand(rows: list[list[Event]], now: float) -> None:
-    x = inputs(histories_of(*rows, now=now), 8, 8, DECAY)
+@given(
+    st.lists(a_history(), min_size=1, max_size=4),
+    st.sampled_from([10.0, 11.5, NAN]),
+    st.dictionaries(
+        st.tuples(st.sampled_from([1, 2, 9]), st.integers(1, 3)), st.sampled_from([0.5, 2.0])
+    ),
+)
+def test_every_feature_equals_what_is_computed_by_hand(
+    rows: list[list[Event]], now: float, told: dict[tuple[int, int], float]
+) -> None:
+    window, item = np.array([*told], np.int64).reshape(-1, 2).T
+    plans = Plans.of(window, item, np.array([*told.values()], np.float32), 3)
+    x = inputs(histories_of(*rows, now=now), 8, 8, DECAY, plans=plans if told else None)
     for number, history in enumerate(rows):
-        expected = copy_features(history, now)
+        expected = copy_features(history, now, told)
         places = x.copy_items[number]
         assert sorted(item for item in places if item) == sorted(expected)
         for place, item in enumerate(places):
@@ -95,7 +124,7 @@ def test_every_feature_equals_what_is_computed_by_hand(rows: list[list[Event]], 
             else:
                 assert not x.copy_features[number, place].any()
         user = dict(zip(USER_FEATURES, x.user_features[number], strict=True))
-        assert user == pytest.approx(user_features(history, now), abs=1e-4)
+        assert user == pytest.approx(user_features(history, now, told), abs=1e-4)
 
 
 def test_copies_stand_in_order_of_decayed_count_and_ties_by_item() -> None:

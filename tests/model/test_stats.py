@@ -5,9 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recsys_lib.model.plans import Plans
 from recsys_lib.model.stats import (
     DECAY,
     FEATURES,
+    LIFT,
+    POPULARITY,
     PRIOR,
     RETURNS,
     ItemReturns,
@@ -113,7 +116,7 @@ def hazards_of(told: list[Return], items: int, first: int, last: int) -> np.ndar
     whole = ItemReturns(columns[0].astype(np.int64), columns[1].astype(np.int64), *columns[2:])
     none = np.zeros(0, np.int64)
     stats = item_stats(none, none, np.zeros(0), items, first, last, whole)
-    return stats.values[..., len(FEATURES) - len(RETURNS) :]
+    return stats.values[..., len(POPULARITY) : len(POPULARITY) + len(RETURNS)]
 
 
 TOLD = st.lists(
@@ -149,3 +152,41 @@ def test_rates_are_the_items_own_against_the_shops_with_a_few_takers_like_all_ot
 
 def test_where_nobody_came_back_yet_all_items_are_alike() -> None:
     assert not hazards_of([(0, 1, 5, 0, 0, 0), (1, 2, 1, 0, 0, 0)], 2, 2, 3).any()
+
+
+PLANNED = st.dictionaries(
+    st.tuples(st.integers(0, 9), st.integers(1, 4)), st.sampled_from([0.5, 1.0, 4.0])
+)
+Told = dict[tuple[int, int], float]
+
+
+def lifts_of(counts: list[Count], told: Told, first: int, last: int) -> np.ndarray:
+    window, index, users = (np.array(part) for part in zip(*counts, strict=True))
+    when, item = np.array([*told], np.int64).reshape(-1, 2).T
+    plans = Plans.of(when, item, np.array([*told.values()], np.float32), 4)
+    found = item_stats(window, index, users.astype(float), 4, first, last, plans=plans)
+    return found.values[..., FEATURES.index(LIFT)]
+
+
+@settings(max_examples=150, deadline=None)
+@given(COUNTS, COUNTS, PLANNED, PLANNED, st.integers(1, 9))
+def test_a_lift_is_that_of_the_windows_before(
+    past: list[Count], future: list[Count], told: Told, later: Told, cut: int
+) -> None:
+    before = [(0, 1, 3.0), *(c for c in past if c[0] < cut)]
+    after = [c for c in future if c[0] >= cut]
+    plans = {key: weight for key, weight in told.items() if key[0] < cut}
+    more = {key: weight for key, weight in later.items() if key[0] >= cut}
+    known = lifts_of(before, plans, 1, cut)
+    np.testing.assert_array_equal(known, lifts_of([*after, *before], {**plans, **more}, 1, 9)[:cut])
+
+
+def test_a_lift_says_what_plans_do_for_an_item() -> None:
+    counts = [(w, item, 4.0) for w in range(8) for item in (1, 2)]
+    counts += [(w, 1, 20.0) for w in range(0, 8, 2)] + [(w, 3, 9.0) for w in range(1, 8, 2)]
+    told = {(w, item): 1.0 for w in range(0, 8, 2) for item in (1, 2, 3, 4)}
+    [lift] = lifts_of(counts, told, 8, 8)
+    drawn, expected = 4 * 24.0, (8 * 4 + 4 * 20) * 4 / 8
+    assert lift[1] == pytest.approx(np.log((drawn + PRIOR) / (expected + PRIOR)), rel=1e-5)
+    assert lift[2] == lift[4] == 0, "taken as often without plans; never taken"
+    assert lift[3] < -1

@@ -12,7 +12,7 @@ from recsys_lib.errors import RanksError
 from recsys_lib.evaluate.baselines import Popularity
 from recsys_lib.model.bundle import table_rows
 from recsys_lib.model.scorer import ModelScorer
-from recsys_lib.model.stats import FEATURES, RETURNS
+from recsys_lib.model.stats import POPULARITY
 from recsys_lib.train import loop, masks
 from tests.train.conftest import PRUNE, Learned, learn
 from tests.train.shop import MODEL, RING, TRAIN, Shop, exam, hit_rate, walks
@@ -172,7 +172,7 @@ def test_sparsity_rises_over_the_steps_and_never_falls(second: Learned) -> None:
 def test_tables_and_single_outputs_stay_dense(second: Learned) -> None:
     arrays = second.bundle.arrays
     # Of what this shop knows: nobody has counted how people come back to its items.
-    told = arrays["popularity/kernel"][:, : len(FEATURES) - len(RETURNS)]
+    told = arrays["popularity/kernel"][:, : len(POPULARITY)]
     for array in (arrays["items/embeddings"], told):
         assert (array != 0).mean() > 0.9
 

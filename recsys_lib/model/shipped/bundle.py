@@ -4,7 +4,7 @@ serving.json     sizes, lineage, vocabulary version, and a hash of every other f
 encoder.tflite   the function of one request (LiteRT); saved_model/ is the same for TensorFlow
 vectors.arrow    item id, vector and biases of each index
 tables.arrow     one column for each small table or weight, as bytes with shape and type
-catalog.parquet  attributes, statistics and neighbours of each index
+catalog.parquet  attributes, statistics, neighbours and plans of each index
 golden.arrow     some histories, and the answers that were given to them
 """
 
@@ -37,7 +37,7 @@ from recsys_lib.model.shipped.files import (
 from recsys_lib.model.shipped.golden import Golden
 from recsys_lib.model.shipped.rows import Rows, padded
 
-FORMAT = 2
+FORMAT = 3
 FOLDER, MANIFEST = "serving", "serving.json"
 VECTORS, TABLES, CATALOG, GOLDEN = (
     "vectors.arrow",

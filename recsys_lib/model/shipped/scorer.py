@@ -206,7 +206,7 @@ class ShippedScorer:
     ) -> tuple[Ints, Floats]:
         spec, b = self.bundle.spec, self.bundle
         age = ages(histories)
-        copied = copies(histories, age, b.copy_items, b.decay)
+        copied = copies(histories, age, b.copy_items, b.decay, b.catalog.plans)
         known = b.catalog.neighbours or Neighbours.none(b.catalog.items)
         nearby = near(histories, known, spec["near_events"], spec["near_items"])
         if spec.get("affinity"):

@@ -14,6 +14,7 @@ from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.histories import Histories
 from recsys_lib.model.neighbours import Neighbours
 from recsys_lib.model.network import Network
+from recsys_lib.model.plans import Plans
 from recsys_lib.model.shipped.bundle import Shipped
 from recsys_lib.settings import CompressSettings
 from tests.model.tiny import Event, bundle_of, catalog_of, histories_of, shaken, spec_for
@@ -35,6 +36,11 @@ def shop_of(items: int, seed: int = 0) -> Catalog:
     near[0, 1:] = random.integers(1, items + 1, (items, 4))
     share = np.sort(random.random((1, items + 1, 4)).astype(np.float32))[..., ::-1] / 4
     share = np.where(near > 0, share, 0).astype(np.float32)
+    planned = random.random((11, items + 1)) < 0.3
+    planned[:, 0] = False
+    window, item = np.nonzero(planned)
+    plans = Plans.of(window, item, random.uniform(0.5, 3, len(item)).astype(np.float32), items)
+    shop = replace(shop, plans=plans)
     return replace(
         shop, ids=ids, neighbours=Neighbours(near, share, np.ones((1, items + 1), np.float32))
     )

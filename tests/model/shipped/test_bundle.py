@@ -47,6 +47,10 @@ def test_everything_comes_back_from_disk(tmp_path: Path) -> None:
     np.testing.assert_array_equal(loaded.stats.values, shop.stats.values)
     assert (found.task, found.targets, found.learned) == ("next_window", ("buy",), 9)
     assert found.vocabulary_version == 4
+    assert shop.plans is not None
+    assert loaded.plans is not None
+    for name, values in vars(shop.plans).items():
+        np.testing.assert_array_equal(getattr(loaded.plans, name), values)
     near, kept = shop.neighbours, loaded.neighbours
     assert near is not None
     assert kept is not None

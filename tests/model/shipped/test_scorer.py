@@ -97,8 +97,8 @@ def test_in_8_bits_nearly_all_answers_are_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize("exclude", [False, True])
 def test_a_large_shop_is_searched_and_little_is_missed(tmp_path: Path, exclude: bool) -> None:
     # Random weights are more or less easy to sample: several networks, on average.
-    shop, histories, errors = shop_of(LARGE), asked(LARGE, 100), []
-    for seed in (1, 2, 3):
+    shop, histories, errors, alike = shop_of(LARGE), asked(LARGE, 100), [], []
+    for seed in range(1, 7):
         bundle = model_of(shop, seed)
         items, scores = ModelScorer(bundle).top_k(histories, 10, exclude_seen=exclude)
         scan = EXACT.model_copy(update={"ann_items": LARGE - 1})
@@ -106,8 +106,9 @@ def test_a_large_shop_is_searched_and_little_is_missed(tmp_path: Path, exclude: 
             histories, 10, exclude_seen=exclude
         )
         pairs = zip(items, found, strict=True)
-        assert np.mean([len(np.intersect1d(*pair)) for pair in pairs]) / 10 > 0.95
+        alike.append(np.mean([len(np.intersect1d(*pair)) for pair in pairs]) / 10)
         errors.append(np.median(np.abs(scores - near)))
+    assert np.mean(alike) > 0.96
     assert np.mean(errors) < 0.05
 
 
