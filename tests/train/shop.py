@@ -30,9 +30,9 @@ MODEL = ModelSettings(
 )
 TRAIN = TrainSettings(
     ranks=1,
-    epochs=8,
+    epochs=12,
     min_steps=1,
-    increment_epochs=8,
+    increment_epochs=20,
     increment_steps=1,
     batch_size=32,
     learning_rate=2e-2,
