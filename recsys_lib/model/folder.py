@@ -39,7 +39,7 @@ def read_manifest(path: Path, version: int, what: str, advice: str) -> dict[str,
     if text.get("format") != version:
         raise ModelError(
             f"{root}: format must be {version}, got {text.get('format')}; "
-            "use the release that wrote it"
+            "use the release that wrote it, or learn a first model anew in another run folder"
         )
     return dict(text)
 

@@ -28,12 +28,13 @@ class Ranker:
     last. `catalog` is the shop at the decision, `planned` how many of its statistics are plans."""
 
     def __init__(self, catalog: Catalog, decay: float, planned: int, plans: bool = True) -> None:
-        """Without `plans` these columns are hidden from the trees."""
+        """Without `plans` these columns are hidden from the trees, as is what plans have done."""
         self.name = "lightgbm" if plans else "lightgbm_no_plans"
         self.catalog, self.decay = catalog, decay
         self.model: lightgbm.Booster | None = None
         last = 1 + len(COPY_FEATURES) + len(NEAR_FEATURES) + catalog.stats.values.shape[2]
-        self._hidden = [] if plans else list(range(last - planned, last))
+        self._plans = catalog.plans if plans else None
+        self._hidden = [] if plans else list(range(last - planned - 1, last))
 
     def lesson(self, asked: Asked, seed: int) -> Lesson:
         """Candidates of these histories: all that were bought, a share of the others."""
@@ -98,7 +99,7 @@ class Ranker:
         """features [C, F], the first of which says that the user had it; row [C]; item [C]."""
         shop = self.catalog
         known = None if shop.neighbours is None else Near(shop.neighbours, 32, NEAR)
-        found = inputs(histories, 1, COPIES, self.decay, known, plans=shop.plans)
+        found = inputs(histories, 1, COPIES, self.decay, known, plans=self._plans)
         stats = shop.stats.values[shop.stats.rows(histories.now)[0]]
         front = np.argsort(-stats[1:, 0], kind="stable")[: 2 * POPULAR].astype(np.int64) + 1
         users = len(histories)
