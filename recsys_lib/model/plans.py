@@ -31,8 +31,9 @@ class Plans:
     def of(
         cls, window: NDArray[np.int64], index: NDArray[np.int64], weight: Floats, items: int
     ) -> Plans:
-        """Of entries in any order, one for each item and window; weights of nothing say nothing."""
-        real = np.flatnonzero(weight > 0)
+        """Of entries in any order, one for each item and window; weights of nothing say nothing,
+        and items that are not known are left out."""
+        real = np.flatnonzero((weight > 0) & (index <= items))
         order = real[np.lexsort((window[real], index[real]))]
         offsets = offsets_of(np.bincount(index[order], minlength=items + 1).astype(np.int64))
         return cls(offsets, window[order].astype(np.int32), weight[order].astype(np.float32))

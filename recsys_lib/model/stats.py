@@ -4,6 +4,7 @@ come back to it, and what plans do for it."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,42 +80,50 @@ def item_stats(
     it is the first that is counted here, unless the counts are not those of the shop's `opening`.
     """
     values = np.zeros((last - first + 1, items + 1, len(FEATURES)), dtype=np.float32)
-    shown = len(POPULARITY)
-    values[..., :shown] = _popularity(window, index, users, items, first, last, opening)
+    shown, takers = len(POPULARITY), _Takers(window, index, users, items)
+    values[..., :shown] = _popularity(takers, first, last, opening)
     if returns is not None:
         values[..., shown : shown + len(RETURNS)] = _hazards(returns, items, first, last)
     if plans is not None and len(window):
-        values[..., -1] = _lifts(window, index, users, plans, items, first, last)
+        values[..., -1] = _lifts(takers, plans, first, last)
     return ItemStats(first, values)
 
 
-def _popularity(
-    window: NDArray[np.int64],
-    index: NDArray[np.int64],
-    users: NDArray[np.float64],
-    items: int,
-    first: int,
-    last: int,
-    opening: bool,
-) -> NDArray[np.float32]:
+class _Takers(NamedTuple):
+    """The counts that `item_stats` is given."""
+
+    window: NDArray[np.int64]
+    item: NDArray[np.int64]
+    users: NDArray[np.float64]
+    items: int
+
+    def of(self, window: int) -> NDArray[np.float64]:
+        """Of each item in this window: [N + 1]."""
+        own = (self.window == window) & (self.item <= self.items)
+        counted = np.bincount(self.item[own], weights=self.users[own], minlength=self.items + 1)
+        return counted.astype(np.float64)
+
+
+def _popularity(takers: _Takers, first: int, last: int, opening: bool) -> NDArray[np.float32]:
+    window, index, users, items = takers
     if opening and len(window) and first <= window.min() <= last:
         earliest = int(window.min())
         own = window == earliest
-        window = np.concatenate([window, np.full(own.sum(), earliest - 1)])
-        index = np.concatenate([index, index[own]])
-        users = np.concatenate([users, users[own]])
-    start = int(window.min()) if len(window) else first
+        takers = _Takers(
+            np.concatenate([window, np.full(own.sum(), earliest - 1)]),
+            np.concatenate([index, index[own]]),
+            np.concatenate([users, users[own]]),
+            items,
+        )
+    start = int(takers.window.min()) if len(window) else first
     decayed = np.zeros(items + 1)
     current: NDArray[np.float64] = np.zeros(items + 1)
     seen_at = np.full(items + 1, np.inf)
     values = np.zeros((last - first + 1, items + 1, 3), dtype=np.float32)
-    inside = index <= items
     for w in range(min(start, first), last + 1):
         if w >= first:
             values[w - first] = _features(decayed, current, (w - seen_at).astype(np.float64))
-        own = inside & (window == w)
-        counted = np.bincount(index[own], weights=users[own], minlength=items + 1)
-        current = counted.astype(np.float64)
+        current = takers.of(w)
         decayed = DECAY * decayed + current
         seen_at = np.where((current > 0) & np.isinf(seen_at), w, seen_at)
     return values
@@ -130,29 +139,21 @@ def _features(
     return np.stack([log_share, log_last - log_share, newness], axis=1).astype(np.float32)
 
 
-def _lifts(
-    window: NDArray[np.int64],
-    index: NDArray[np.int64],
-    users: NDArray[np.float64],
-    plans: Plans,
-    items: int,
-    first: int,
-    last: int,
-) -> NDArray[np.float32]:
+def _lifts(takers: _Takers, plans: Plans, first: int, last: int) -> NDArray[np.float32]:
     """LIFT for the starts of windows first..last: float32 [W, N + 1]. Takers count by how much was
     planned; PRIOR more, with and without plans, draw the ratio to one."""
-    values = np.zeros((last - first + 1, items + 1), np.float32)
-    takers, drawn, planned = np.zeros((3, items + 1))
-    item, inside = plans.item, index <= items
-    start = min(int(window.min()), first)
+    rows = takers.items + 1
+    values = np.zeros((last - first + 1, rows), np.float32)
+    whole, drawn, planned = np.zeros((3, rows))
+    item, start = plans.item, min(int(takers.window.min()), first)
     for w in range(start, last + 1):
         if w >= first:
-            expected = takers * planned / max(1, w - start)
+            expected = whole * planned / max(1, w - start)
             values[w - first] = np.log((drawn + PRIOR) / (expected + PRIOR))
-        own, mine = inside & (window == w), plans.window == w
-        counted = np.bincount(index[own], weights=users[own], minlength=items + 1)
-        weight = np.bincount(item[mine], weights=plans.weight[mine], minlength=items + 1)
-        takers, drawn, planned = takers + counted, drawn + counted * weight, planned + weight
+        mine = plans.window == w
+        weight = np.bincount(item[mine], weights=plans.weight[mine], minlength=rows)
+        counted = takers.of(w)
+        whole, drawn, planned = whole + counted, drawn + counted * weight, planned + weight
     return values
 
 

@@ -9,7 +9,7 @@ from tests.model.tiny import histories_of
 
 ITEMS = 4
 TOLD = st.dictionaries(
-    st.tuples(st.integers(0, 12), st.integers(1, ITEMS)), st.sampled_from([0.0, 0.5, 3.0])
+    st.tuples(st.integers(0, 12), st.integers(1, ITEMS + 1)), st.sampled_from([0.0, 0.5, 3.0])
 )
 EVENTS = st.lists(
     st.tuples(
@@ -34,7 +34,8 @@ def test_an_event_is_told_the_plan_of_its_item_in_its_own_window(
     plans = plans_of(dict(mixed))
     found = plans.when_taken(histories_of(events))
     expected = [
-        0.0 if np.isnan(at) else told.get((int(np.floor(at)), item), 0.0) for item, at in events
+        told.get((int(np.floor(at)), item), 0.0) if at == at and item <= ITEMS else 0.0
+        for item, at in events
     ]
     assert found.tolist() == expected
 
