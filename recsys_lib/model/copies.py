@@ -78,10 +78,9 @@ def copies(
     features[:, :7], features[:, 7:9] = log[:, :7], plain[:, :2]
     features[:, 9], features[:, 10], features[:, 11:13] = log[:, 7], plain[:, 2], log[:, 8:]
     features[:, 13] = plain[:, 3]
-    share = told[:, 2].copy()
     users = np.empty((len(told), len(USER_FEATURES)), np.float32)
     np.log1p(told, out=users[:, :6])
-    users[:, 2], users[:, 6] = share, offered
+    users[:, 2], users[:, 6] = told[:, 2], offered
     last = whole[1]
     return Copies(
         offsets=offsets,

@@ -4,7 +4,7 @@ come back to it, and what plans do for it."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,7 +80,7 @@ def item_stats(
     it is the first that is counted here, unless the counts are not those of the shop's `opening`.
     """
     values = np.zeros((last - first + 1, items + 1, len(FEATURES)), dtype=np.float32)
-    shown, takers = len(POPULARITY), _Takers(window, index, users, items)
+    shown, takers = len(POPULARITY), _Amounts(window, index, users, items)
     values[..., :shown] = _popularity(takers, first, last, opening)
     if returns is not None:
         values[..., shown : shown + len(RETURNS)] = _hazards(returns, items, first, last)
@@ -89,27 +89,27 @@ def item_stats(
     return ItemStats(first, values)
 
 
-class _Takers(NamedTuple):
-    """The counts that `item_stats` is given."""
+class _Amounts(NamedTuple):
+    """Amounts by window and item: takers, or how much was planned."""
 
-    window: NDArray[np.int64]
+    window: NDArray[Any]
     item: NDArray[np.int64]
-    users: NDArray[np.float64]
+    amount: NDArray[Any]
     items: int
 
     def of(self, window: int) -> NDArray[np.float64]:
         """Of each item in this window: [N + 1]."""
         own = (self.window == window) & (self.item <= self.items)
-        counted = np.bincount(self.item[own], weights=self.users[own], minlength=self.items + 1)
-        return counted.astype(np.float64)
+        amounts = np.bincount(self.item[own], weights=self.amount[own], minlength=self.items + 1)
+        return amounts.astype(np.float64)
 
 
-def _popularity(takers: _Takers, first: int, last: int, opening: bool) -> NDArray[np.float32]:
+def _popularity(takers: _Amounts, first: int, last: int, opening: bool) -> NDArray[np.float32]:
     window, index, users, items = takers
     if opening and len(window) and first <= window.min() <= last:
         earliest = int(window.min())
         own = window == earliest
-        takers = _Takers(
+        takers = _Amounts(
             np.concatenate([window, np.full(own.sum(), earliest - 1)]),
             np.concatenate([index, index[own]]),
             np.concatenate([users, users[own]]),
@@ -139,20 +139,18 @@ def _features(
     return np.stack([log_share, log_last - log_share, newness], axis=1).astype(np.float32)
 
 
-def _lifts(takers: _Takers, plans: Plans, first: int, last: int) -> NDArray[np.float32]:
+def _lifts(takers: _Amounts, plans: Plans, first: int, last: int) -> NDArray[np.float32]:
     """LIFT for the starts of windows first..last: float32 [W, N + 1]. Takers count by how much was
     planned; PRIOR more, with and without plans, draw the ratio to one."""
-    rows = takers.items + 1
-    values = np.zeros((last - first + 1, rows), np.float32)
-    whole, drawn, planned = np.zeros((3, rows))
-    item, start = plans.item, min(int(takers.window.min()), first)
+    offers = _Amounts(plans.window, plans.item, plans.weight, takers.items)
+    values = np.zeros((last - first + 1, takers.items + 1), np.float32)
+    whole, drawn, planned = np.zeros((3, takers.items + 1))
+    start = min(int(takers.window.min()), first)
     for w in range(start, last + 1):
         if w >= first:
             expected = whole * planned / max(1, w - start)
             values[w - first] = np.log((drawn + PRIOR) / (expected + PRIOR))
-        mine = plans.window == w
-        weight = np.bincount(item[mine], weights=plans.weight[mine], minlength=rows)
-        counted = takers.of(w)
+        counted, weight = takers.of(w), offers.of(w)
         whole, drawn, planned = whole + counted, drawn + counted * weight, planned + weight
     return values
 

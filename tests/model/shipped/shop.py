@@ -40,10 +40,8 @@ def shop_of(items: int, seed: int = 0) -> Catalog:
     planned[:, 0] = False
     window, item = np.nonzero(planned)
     plans = Plans.of(window, item, random.uniform(0.5, 3, len(item)).astype(np.float32), items)
-    shop = replace(shop, plans=plans)
-    return replace(
-        shop, ids=ids, neighbours=Neighbours(near, share, np.ones((1, items + 1), np.float32))
-    )
+    neighbours = Neighbours(near, share, np.ones((1, items + 1), np.float32))
+    return replace(shop, ids=ids, neighbours=neighbours, plans=plans)
 
 
 def model_of(shop: Catalog, seed: int = 1, **changes: Any) -> Bundle:
