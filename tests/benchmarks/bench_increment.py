@@ -30,9 +30,10 @@ from tests.benchmarks.prequential import judged, mean_of, run, shown
 from tests.benchmarks.reporting import table, write_report
 from tests.benchmarks.shops import Landed
 
-STRATEGIES = ("frozen", "finetune", "finetune:model.dropout=0.3", "rehearse", "rehearse+distil",
-              "full")  # fmt: skip
 OURS, FROZEN, FULL = "rehearse+distil", "frozen", "full"
+DENSE, SHRUNK = f"{OURS}:prune.enabled=false", f"{OURS}:compress.shrink=true"
+PLAIN = ("finetune", "finetune:model.dropout=0.3", "rehearse")
+STRATEGIES = (FROZEN, *PLAIN, OURS, DENSE, SHRUNK, FULL)
 
 
 COURSES = {
@@ -72,7 +73,7 @@ def summary(
                 rows.append(_row(landed, scorer, which, shown(mean, names), costs))
     return {
         "rows": rows,
-        "ratios": ratios(found, fresh, costs, names),
+        "ratios": ratios(found, windows, fresh, costs, names),
         "weekly": [
             {"window": w, "scorer": s, **{n: float(found[w, s].means[n][0]) for n in names}}
             for w, s in found
@@ -97,28 +98,48 @@ def _costs(chain: Chain, windows: Sequence[int]) -> dict[int, dict[str, Any]]:
 
 def ratios(
     found: dict[tuple[int, str], Replicates],
+    windows: Sequence[int],
     fresh: Sequence[int],
     costs: dict[str, dict[int, dict[str, Any]]],
     names: Sequence[str],
 ) -> dict[str, Any]:
-    """Ours against the full retrain and the frozen model, where all three have answered."""
-    if not fresh or OURS not in costs or FULL not in costs:
-        return {}
+    """Ours against the full retrain and the frozen model, where all three have answered; the
+    shrunk line against the dense one on all windows, and on the last half of them."""
     main = "ndcg@10" if "ndcg@10" in names else "mrr@20"
-    means = {n: mean_of(found, n, fresh) for n in (OURS, FULL, FROZEN)}
-    ours, full, frozen = (m.means[main] for m in means.values() if m is not None)
-    share = ours / full
-    low, high = np.quantile(share[1:], [0.025, 0.975])
-    gap = full[0] - frozen[0]
+    told: dict[str, Any] = {"metric": main}
+    if SHRUNK in costs and DENSE in costs:
+        told |= _against("shrunk_vs_dense", found, (SHRUNK, DENSE), windows, main)
+        late = windows[len(windows) // 2 :]
+        told |= _against("shrunk_vs_dense_late", found, (SHRUNK, DENSE), late, main)
+    if not fresh or OURS not in costs or FULL not in costs:
+        return told
+    means = [mean_of(found, n, fresh) for n in (OURS, FULL, FROZEN)]
+    ours, full, frozen = (float(m.means[main][0]) for m in means if m is not None)
+    gap = full - frozen
     dear = {w: c["cpu_seconds"] for w, c in costs[FULL].items()}
     ours_at = [costs[OURS][w]["cpu_seconds"] for w in dear if w in costs[OURS]]
-    return {
-        "metric": main,
+    return told | {
         "update_vs_full_cpu": round(float(np.mean(ours_at) / np.mean(list(dear.values()))), 4),
-        "ndcg_incremental_vs_full": round(float(share[0]), 4),
-        "ndcg_incremental_vs_full_interval": [round(float(low), 4), round(float(high), 4)],
-        "gap_closed": round(float((ours[0] - frozen[0]) / gap), 4) if gap > 0 else None,
-        "gap_full_minus_frozen": round(float(gap), 5),
+        **_against("ndcg_incremental_vs_full", found, (OURS, FULL), fresh, main),
+        "gap_closed": round((ours - frozen) / gap, 4) if gap > 0 else None,
+        "gap_full_minus_frozen": round(gap, 5),
+    }
+
+
+def _against(
+    name: str,
+    found: dict[tuple[int, str], Replicates],
+    pair: tuple[str, str],
+    windows: Sequence[int],
+    metric: str,
+) -> dict[str, Any]:
+    """The ratio of two scorers' means over the windows, with its interval paired by user."""
+    ours, other = (m.means[metric] for s in pair if (m := mean_of(found, s, windows)) is not None)
+    share = ours / other
+    low, high = np.quantile(share[1:], [0.025, 0.975])
+    return {
+        name: round(float(share[0]), 4),
+        f"{name}_interval": [round(float(low), 4), round(float(high), 4)],
     }
 
 

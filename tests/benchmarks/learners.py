@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs.train import EVER, learn, lesson
+from jobs.train import EVER, learn, learn_and_ship, lesson
 from recsys_lib.settings import Settings, Strategy, load_settings
 from tests.benchmarks.shops import Landed
 
@@ -74,18 +74,20 @@ class Chain:
             shutil.copytree(parent, folder, dirs_exist_ok=True)
             return _noted(costs, dict.fromkeys(COSTS, 0.0))
         folder.parent.mkdir(parents=True, exist_ok=True)
-        found = learn(
-            self.landed.context,
-            lesson(
-                self.landed.context,
-                windows,
-                self.landed.before(learned + 1),
-                self.settings,
-                parent=str(parent) if parent else None,
-                folder=str(folder),
-                lineage={"parent": None, "windows": list(windows)},
-            ),
+        context, settings = self.landed.context, self.settings
+        made = lesson(
+            context,
+            windows,
+            self.landed.before(learned + 1),
+            settings,
+            parent=str(parent) if parent else None,
+            folder=str(folder),
+            lineage={"parent": None, "windows": list(windows)},
         )
+        if settings.compress.shrink:
+            _, found = learn_and_ship(context, made, settings.compress)
+        else:
+            found = learn(context, made)
         told = {name: found[name] for name in COSTS}
         # Of the first rank, and they do the same work.
         told["cpu_seconds"] *= found["ranks"]
