@@ -1,6 +1,6 @@
 """How the gradients of all ranks become one, and what that sends over the network.
 
-Dense gradients go in one grouped all-reduce. The gradient of a table has the rows that a batch has
+All that is all-reduced goes as one tensor. The gradient of a table has the rows that a batch has
 looked up, some of them many times; each row is summed up first, and then joined in the way that
 sends fewer bytes:
 
@@ -115,15 +115,13 @@ class Reducer:
     def _joined(
         self, dense: dict[str, tf.Tensor], tables: dict[str, tf.IndexedSlices]
     ) -> tuple[dict[str, tf.Tensor], dict[str, tf.IndexedSlices]]:
-        """All that is all-reduced goes as one message, however many variables there are."""
+        """The means over the ranks, by name."""
         bundles: dict[str, list[str]] = {}
         for name in tables:
             bundles.setdefault(bundle_of(name), []).append(name)
         wide = {bundle: _beside([tables[n] for n in own]) for bundle, own in bundles.items()}
         parts = {bundle: self._part(bundle, slices) for bundle, slices in wide.items()}
-        sent = [*dense.values(), *(block for block, _ in parts.values())]
-        how = {"op": hvd.Average, "compression": self._compression}
-        mean = list(hvd.grouped_allreduce(sent, name="gradients", **how))
+        mean = self._means([*dense.values(), *(block for block, _ in parts.values())])
         blocks = dict(zip(parts, mean[len(dense) :], strict=True))
         rows = {b: _rows_of(blocks[b], union, wide[b]) for b, (_, union) in parts.items()}
         back: dict[str, tf.IndexedSlices] = {}
@@ -131,6 +129,16 @@ class Reducer:
             split = _apart(rows[bundle], [tables[name] for name in own])
             back |= dict(zip(own, split, strict=True))
         return dict(zip(dense, mean[: len(dense)], strict=True)), back
+
+    def _means(self, tensors: list[tf.Tensor]) -> list[tf.Tensor]:
+        """Of a group of tensors Horovod's ranks would agree on each in turn, at every step: of two
+        ranks' step that took a tenth."""
+        flat = tf.concat([tf.reshape(tensor, [-1]) for tensor in tensors], 0)
+        how = {"op": hvd.Average, "compression": self._compression}
+        mean = hvd.allreduce(flat, name="gradients", **how)
+        sizes = tf.stack([tf.size(tensor) for tensor in tensors])
+        parts = tf.split(mean, sizes, num=len(tensors))
+        return [tf.reshape(part, tf.shape(like)) for part, like in zip(parts, tensors, strict=True)]
 
     def _part(self, bundle: str, slices: tf.IndexedSlices) -> tuple[tf.Tensor, tf.Tensor | None]:
         """What a bundle gives to the all-reduce, and the rows it stands for; None: the whole table,
