@@ -43,7 +43,12 @@ def write_report(
 
 
 def commit() -> str:
-    found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+    """Of the tree that was measured; `unknown` where no Git tells."""
+    try:
+        command = ["git", "rev-parse", "HEAD"]
+        found = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
     return found.stdout.strip()
 
 
