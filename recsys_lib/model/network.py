@@ -326,29 +326,12 @@ class Network:
 
         The first copy feature enters with weight one, so untrained logits rank by decayed count.
         """
-        items, vectors = x["copy_items"], tf.stop_gradient(pool.vectors)
-        context = tf.stop_gradient(context)
-        user = self._apply("user_out", context, training)
-        match = tf.einsum("bd,bmd->bm", user, tf.gather(vectors, items))
-        users = tf.repeat(x["user_features"][:, None], tf.shape(items)[1], axis=1)
+        items = x["copy_items"]
+        users, kinds, match = self._met(x, items, context, pool, training)
         bias = tf.gather(pool.copy_bias, items)
-        kinds = self._apply("copy_item", vectors, training)
-        features = tf.concat(
-            [
-                x["copy_features"],
-                stats,
-                users,
-                self._apply("copy_types", x["copy_types"], training),
-                tf.gather(kinds, items),
-                match[..., None],
-                bias,
-            ],
-            -1,
-        )
-        hidden = self._apply("copy_hidden", features, training)
-        hidden = self._apply("copy_hidden_2", hidden, training)
-        learned = self._apply("copy_out", hidden, training)[..., 0]
-        logits = x["copy_features"][..., 0] + bias[..., 0] + learned
+        types = self._apply("copy_types", x["copy_types"], training)
+        told = [x["copy_features"], stats, users, types, kinds, match, bias]
+        logits = x["copy_features"][..., 0] + bias[..., 0] + self._judged("copy", told, training)
         return tf.where(items > 0, logits, HIDDEN)
 
     def near_logits(
@@ -363,18 +346,30 @@ class Network:
 
         Untrained, they rank by the share of co-occurrence, the first feature.
         """
-        items, vectors = x["near_items"], tf.stop_gradient(pool.vectors)
-        context = tf.stop_gradient(context)
-        user = self._apply("user_out", context, training)
+        items = x["near_items"]
+        users, kinds, match = self._met(x, items, context, pool, training)
+        bias = tf.gather(tf.stop_gradient(pool.bias), items)
+        told = [x["near_features"], stats, users, kinds, match, bias]
+        logits = x["near_features"][..., 0] + self._judged("near", told, training)
+        return tf.where(items > 0, logits, HIDDEN)
+
+    def _met(
+        self, x: Tensors, items: tf.Tensor, context: tf.Tensor, pool: Pool, training: bool
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Of items [B, M]: the user's features, the item's kind, and how it fits the user's taste,
+        each [B, M, .]. Neither vectors nor context are taught by it."""
+        vectors = tf.stop_gradient(pool.vectors)
+        user = self._apply("user_out", tf.stop_gradient(context), training)
         match = tf.einsum("bd,bmd->bm", user, tf.gather(vectors, items))
         users = tf.repeat(x["user_features"][:, None], tf.shape(items)[1], axis=1)
         kinds = tf.gather(self._apply("copy_item", vectors, training), items)
-        bias = tf.gather(tf.stop_gradient(pool.bias), items)
-        features = [x["near_features"], stats, users, kinds, match[..., None], bias]
-        hidden = self._apply("near_hidden", tf.concat(features, -1), training)
-        hidden = self._apply("near_hidden_2", hidden, training)
-        learned = self._apply("near_out", hidden, training)[..., 0]
-        return tf.where(items > 0, x["near_features"][..., 0] + learned, HIDDEN)
+        return users, kinds, match[..., None]
+
+    def _judged(self, head: str, told: list[tf.Tensor], training: bool) -> tf.Tensor:
+        """What a head of two hidden layers makes of what it is told of each item: [B, M]."""
+        hidden = self._apply(f"{head}_hidden", tf.concat(told, -1), training)
+        hidden = self._apply(f"{head}_hidden_2", hidden, training)
+        return self._apply(f"{head}_out", hidden, training)[..., 0]
 
     def log_value(self, context: tf.Tensor, training: bool = False) -> tf.Tensor:
         """log(1 + what the targets are worth together): float32 [B]. Learned where
