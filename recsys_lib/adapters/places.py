@@ -8,15 +8,20 @@ import os
 import posixpath
 import shutil
 import tempfile
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 
 from recsys_lib.adapters.folders import absolute, file_system, is_remote
 from recsys_lib.types import Place
+
+PAUSES = (1.0, 4.0)
+"""Seconds before a write that has failed is tried again."""
 
 
 @dataclass(frozen=True, order=True)
@@ -54,8 +59,12 @@ class RemotePlace:
 
     def write_text(self, data: str, encoding: str | None = None) -> int:
         fs, inner = file_system(self.uri)
-        with fs.open(inner, "wb") as file:
-            file.write(data.encode(encoding or "utf-8"))
+
+        def write() -> None:
+            with fs.open(inner, "wb") as file:
+                file.write(data.encode(encoding or "utf-8"))
+
+        _again(write)
         return len(data)
 
     def replace(self, target: RemotePlace) -> RemotePlace:
@@ -121,7 +130,7 @@ def deliver(folder: str, uri: str) -> None:
         if file.is_file():
             there = f"{part}/{file.relative_to(folder).as_posix()}"
             fs.makedirs(posixpath.dirname(there), exist_ok=True)
-            fs.put_file(str(file), there)
+            _again(partial(fs.put_file, str(file), there))
     if fs.exists(inner):
         fs.rm(inner, recursive=True)
     fs.mv(part, inner, recursive=True)
@@ -152,7 +161,7 @@ class KeptFile:
         """In place of what was there, whole or not at all."""
         fs, inner = file_system(self.uri)
         fs.makedirs(posixpath.dirname(inner), exist_ok=True)
-        fs.put_file(str(file), f"{inner}.part")
+        _again(partial(fs.put_file, str(file), f"{inner}.part"))
         _renamed(f"{self.uri}.part", self.uri)
 
     def get(self, folder: Path) -> Path | None:
@@ -166,6 +175,19 @@ class KeptFile:
         fs, inner = file_system(self.uri)
         with suppress(FileNotFoundError):
             fs.rm_file(inner)
+
+
+def _again(write: Callable[[], object]) -> None:
+    """A file that is being written when a DataNode goes is lost; written anew, it finds those that
+    are left."""
+    for pause in PAUSES:
+        try:
+            write()
+        except (OSError, RuntimeError):  # hdfs-native says what failed in a RuntimeError
+            time.sleep(pause)
+        else:
+            return
+    write()
 
 
 def _renamed(source: str, target: str) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
+from recsys_lib.adapters import places
 from recsys_lib.adapters.places import KeptFile, appended, delivery, fetch, place
 
 
@@ -54,6 +57,53 @@ def test_what_fails_is_not_delivered(remote: str) -> None:
     with delivery(f"{remote}/model"):
         pass  # nothing was written
     assert not place(f"{remote}/model").exists()
+
+
+class FailingDisk(MemoryFileSystem):
+    """Takes a file after `failures` of them."""
+
+    failures = 0
+
+    def _open(self, path: str, mode: str = "rb", **told: Any) -> Any:
+        if mode == "wb" and self.failures:
+            FailingDisk.failures -= 1
+            raise RuntimeError("Failed to complete file in time")
+        return super()._open(path, mode, **told)
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> type[FailingDisk]:
+    disk = FailingDisk(skip_instance_cache=True)
+    monkeypatch.setattr(places, "PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(places, "file_system", lambda uri: (disk, uri.removeprefix("memory:/")))
+    return FailingDisk
+
+
+@pytest.mark.parametrize("failures", [0, 2])
+def test_a_file_that_storage_loses_is_written_again(
+    failing: type[FailingDisk], failures: int, remote: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("kept")
+    kept = KeptFile(f"{remote}/checkpoint")
+    failing.failures = failures
+    kept.put(tmp_path / "file")
+    failing.failures = failures
+    place(f"{remote}/note").write_text("noted")
+    failing.failures = failures
+    with delivery(f"{remote}/model") as folder:
+        Path(folder).mkdir()
+        (Path(folder) / "file").write_text("delivered")
+    found = kept.get(tmp_path)
+    assert found is not None
+    assert found.read_text() == "kept"
+    assert place(f"{remote}/note").read_text() == "noted"
+    assert place(f"{remote}/model/file").read_text() == "delivered"
+
+
+def test_storage_that_takes_nothing_is_an_error(failing: type[FailingDisk], remote: str) -> None:
+    failing.failures = 3
+    with pytest.raises(RuntimeError, match="in time"):
+        place(f"{remote}/note").write_text("noted")
 
 
 def test_a_local_folder_is_used_where_it_lies(tmp_path: Path) -> None:
