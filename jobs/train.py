@@ -95,10 +95,11 @@ def learn(context: Context, lesson: Lesson) -> dict[str, Any]:
     What the ranks print is in `ranks.log` of the run folder, however it ends.
     """
     label = f"window {lesson.windows[1]}: training"
+    kept = KeptFile(f"{lesson.folder}.checkpoint")
     with appended(context.out / "ranks.log") as ranks_log:
-        return run_on_ranks(
+        summary = run_on_ranks(
             _learn,
-            replace(lesson, kept=KeptFile(f"{lesson.folder}.checkpoint")),
+            replace(lesson, kept=kept),
             ranks=ranks_for(lesson),
             threads=lesson.train.threads_per_rank,
             timeout=lesson.train.start_seconds,
@@ -106,6 +107,8 @@ def learn(context: Context, lesson: Lesson) -> dict[str, Any]:
             settings=lesson.ranks,
             label=label if context.settings.run.progress else None,
         )
+    kept.drop()
+    return summary
 
 
 def ranks_for(lesson: Lesson) -> int:

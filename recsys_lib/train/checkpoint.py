@@ -115,24 +115,19 @@ class Keeper:
             return
         if self._writing is not None and self._writing.is_alive():
             return
-        self._wait()
+        if self._fault is not None:
+            raise self._fault
         self._last = time.monotonic()
         slots = save_slots(self._kind, self._built, self._variables)
         standing = Standing(named_arrays(self._network), slots, seen, list(curve))
         self._writing = threading.Thread(target=self._write, args=(standing,), daemon=True)
         self._writing.start()
 
-    def drop(self) -> None:
-        """The lesson is learned: nobody has to go on from here."""
-        if self._kept is not None:
-            self._wait()
-            self._kept.drop()
-
-    def _wait(self) -> None:
+    def finish(self) -> None:
+        """The lesson is learned: nothing is written from now on. Who launched it drops what is
+        kept, once the model has been delivered."""
         if self._writing is not None:
             self._writing.join()
-        if self._fault is not None:
-            raise self._fault
 
     def _write(self, standing: Standing) -> None:
         try:

@@ -235,7 +235,7 @@ def _save(
     ).save(lesson.folder)
     if lesson.finish:
         lesson.finish(lesson.folder)
-    student.keeper.drop()
+    student.keeper.finish()
 
 
 def _check_finite(arrays: dict[str, np.ndarray]) -> None:

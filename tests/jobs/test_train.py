@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from jobs import turn
+from jobs import train, turn
 from jobs.shop import strange_increments
 from jobs.train import _lesson, lesson, ranks_for
 from recsys_lib.adapters.lake import Lake
+from recsys_lib.errors import RanksError
 from recsys_lib.features.recipe import prepare_window
 from recsys_lib.mapping import Mapping
 from recsys_lib.settings import FeatureSettings, Settings
@@ -26,8 +27,30 @@ def test_an_increment_is_learned_on_as_many_ranks_as_its_rows_are_worth(
     shop = Shop(tmp_path)
     shop.land(1, [[(1, 1.0), (2, 1.1)]] * 40, 2)
     mine = shop.lesson((1, 1), str(tmp_path / "model"))
-    train = TRAIN.model_copy(update={"ranks": 3, "rank_rows": rank_rows})
-    assert ranks_for(replace(mine, train=train)) == ranks
+    told = TRAIN.model_copy(update={"ranks": 3, "rank_rows": rank_rows})
+    assert ranks_for(replace(mine, train=told)) == ranks
+
+
+def test_a_checkpoint_is_dropped_when_the_lesson_is_learned_and_not_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = Shop(tmp_path)
+    shop.land(1, [[(1, 1.0), (2, 1.1)]] * 4, 2)
+    mine = shop.lesson((1, 1), str(tmp_path / "model"))
+    kept = tmp_path / "model.checkpoint"
+    kept.write_text("a standing")
+    context: Any = SimpleNamespace(settings=Settings(), out=tmp_path)
+
+    def lost(*_: Any, **__: Any) -> dict[str, Any]:
+        raise RanksError("lost")
+
+    monkeypatch.setattr(train, "run_on_ranks", lost)
+    with pytest.raises(RanksError):
+        train.learn(context, mine)
+    assert kept.exists()
+    monkeypatch.setattr(train, "run_on_ranks", lambda *_, **__: {"examples": 4})
+    assert train.learn(context, mine) == {"examples": 4}
+    assert not kept.exists()
 
 
 MAPPING = Mapping.model_validate(

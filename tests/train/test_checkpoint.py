@@ -79,14 +79,6 @@ def test_it_ends_about_as_good_as_one_that_was_not_disturbed(
     assert again.bundle.optimizer["step"] == again.summary["steps"]
 
 
-def test_a_learned_lesson_leaves_no_checkpoint(
-    returned: tuple[Learned, list[tuple[int, int]]],
-) -> None:
-    again, _ = returned
-    assert again.lesson.kept is not None
-    assert again.lesson.kept.get(Path("nowhere")) is None
-
-
 def test_another_lesson_does_not_go_on_from_it(first: Learned, tmp_path: Path) -> None:
     kept, lesson = KeptFile(str(tmp_path / "kept")), first.lesson
     standing = Standing({"a/kernel": np.ones(2)}, {"a|m": np.zeros(2)}, 640, [(0, 2.5)])
