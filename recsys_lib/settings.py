@@ -243,6 +243,9 @@ class TrainSettings(Section):
     batch_size: int = Field(128, ge=1, description="examples a step over all ranks")
     learning_rate: float = Field(2e-3, gt=0)
     increment_learning_rate: float = Field(3e-4, gt=0)
+    increment_rate_steps: int = Field(
+        200, ge=0, description="fine-tunes of fewer learn in proportion faster; 0: all at one rate"
+    )
     optimizer: Literal["adam", "sgd"] = "adam"
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="in which dense layers multiply; weights and sums are float32"

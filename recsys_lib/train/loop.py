@@ -187,7 +187,7 @@ def _learned(lesson: Lesson, material: Material, student: Student) -> Course:
     batches, first = prefetched(feed.batches(new, old, size, share, start * passes))
     master = teacher(lesson, material.catalog, material.parent)
     step_fn = step_function(network, student.optimizer, material.catalog, lesson, first, master)
-    peak = highest_rate(lesson, student.whole, first=first_model)
+    peak = highest_rate(lesson, steps, student.whole, first=first_model)
     curve = list(student.keeper.curve)
     sparse: list[tuple[int, dict[str, float]]] = []
     watch = _validation(

@@ -22,11 +22,19 @@ def steps_of(lesson: Lesson, examples: int, whole: int, first: bool) -> int:
     return max(least, math.ceil(examples * share * epochs / whole))
 
 
-def highest_rate(lesson: Lesson, whole: int, first: bool) -> float:
-    """In proportion lower where a step has fewer examples than were asked for."""
+def highest_rate(lesson: Lesson, steps: int, whole: int, first: bool) -> float:
+    """In proportion lower where a step has fewer examples than were asked for.
+
+    How far a fine-tune moves the weights is its rate times its steps: one shorter than
+    `increment_rate_steps` learns in proportion faster, at most as fast as a first model.
+    """
     train = lesson.train
-    asked = train.learning_rate if first else train.increment_learning_rate
-    return asked * min(1.0, whole / train.batch_size)
+    share = min(1.0, whole / train.batch_size)
+    if first:
+        return train.learning_rate * share
+    plain = train.increment_learning_rate
+    faster = plain * train.increment_rate_steps / max(1.0, steps * share)
+    return max(plain, min(faster, train.learning_rate)) * share
 
 
 def schedule(step: int, steps: int, warmup: float) -> float:

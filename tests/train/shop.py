@@ -37,6 +37,7 @@ TRAIN = TrainSettings(
     batch_size=32,
     learning_rate=2e-2,
     increment_learning_rate=1e-2,
+    increment_rate_steps=0,
 )
 
 

@@ -104,4 +104,4 @@ def test_a_rank_that_may_hold_less_takes_shorter_and_more_steps(
     short = first.lesson.train.model_copy(update={"epochs": 0.5})
     lesson = replace(first.lesson, folder=str(tmp_path / "m"), train=short, ranks=narrow)
     assert learn(lesson).summary["steps"] == -(-360 // 2 // 8)
-    assert highest_rate(lesson, 8, first=True) == pytest.approx(short.learning_rate * 8 / 32)
+    assert highest_rate(lesson, 1, 8, first=True) == pytest.approx(short.learning_rate * 8 / 32)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from recsys_lib.train.lesson import Lesson
-from recsys_lib.train.pace import steps_of
+from recsys_lib.train.pace import highest_rate, steps_of
 from tests.train.shop import TRAIN, Shop
 
 
@@ -30,3 +30,20 @@ def test_a_large_increment_is_passed_over_as_often_as_is_set(lesson: Lesson) -> 
 def test_a_small_one_is_learned_for_as_many_steps_as_are_set(lesson: Lesson) -> None:
     assert steps_of(lesson, examples=10, whole=128, first=False) == 8
     assert steps_of(lesson, examples=10, whole=128, first=True) == 50
+
+
+@pytest.mark.parametrize(
+    ("steps", "rate"), [(400, 0.001), (200, 0.001), (100, 0.002), (50, 0.004), (10, 0.005)]
+)
+def test_a_short_increment_moves_weights_as_far_as_a_longer_one(
+    lesson: Lesson, steps: int, rate: float
+) -> None:
+    told = {"learning_rate": 0.005, "increment_learning_rate": 0.001, "increment_rate_steps": 200}
+    lesson = replace(lesson, train=TRAIN.model_copy(update={**told, "batch_size": 64}))
+    assert highest_rate(lesson, steps, 64, first=False) == pytest.approx(rate)
+    assert highest_rate(lesson, steps, 64, first=True) == pytest.approx(0.005)
+    # Twice the steps of half the examples are as long a lesson.
+    assert highest_rate(lesson, 2 * steps, 32, first=False) == pytest.approx(rate / 2)
+    told["increment_learning_rate"] = 0.01
+    lesson = replace(lesson, train=TRAIN.model_copy(update={**told, "batch_size": 64}))
+    assert highest_rate(lesson, steps, 64, first=False) >= 0.01, "what was set is never lowered"
