@@ -45,10 +45,6 @@ class Kept(Protocol):
         """A local copy in `folder`; None where nothing is kept."""
         ...
 
-    def drop(self) -> None:
-        """Keep nothing any more."""
-        ...
-
 
 class Tell(Protocol):
     """Takes the word of a rank that a step is done."""
