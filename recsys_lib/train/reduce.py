@@ -27,6 +27,8 @@ from recsys_lib.model.tensorflow import tf
 from recsys_lib.settings import RanksSettings
 
 Way = Literal["whole", "unique"]
+TOLD = "told"
+"""What goes with the gradients: how long those of the tables are, and the loss."""
 NUMBER = 4
 """Bytes of a float32 and of a row's number."""
 
@@ -104,10 +106,11 @@ class Reducer:
         squares = tf.add_n([_squares(g.values) for g in tables.values()] or [tf.constant(0.0)])
         sums = {name: _summed(gradient) for name, gradient in tables.items()}
         if hvd.size() > 1:
-            # Never compressed: of long gradients the squares are more than a half can hold.
-            told = hvd.allreduce(tf.stack([squares / hvd.size(), loss]), name="told")
-            squares, loss = told[0], told[1]
-            dense, sums = self._joined(dense, sums)
+            # As a length: of long gradients the squares are more than a half can hold.
+            length = tf.sqrt(squares / hvd.size())
+            dense, sums = self._joined({**dense, TOLD: tf.stack([length, loss])}, sums)
+            length, loss = tf.unstack(dense.pop(TOLD))
+            squares = tf.square(length)
         found = {**dense, **sums}
         norm = tf.sqrt(tf.add_n([squares, *map(_squares, dense.values())]))
         return [found[name] for name in names], norm, loss

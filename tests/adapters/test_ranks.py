@@ -169,13 +169,14 @@ def test_however_tables_are_joined_the_ranks_get_the_same_rows(
         np.add.at(whole, rows, values)
         wanted = hvd.allreduce(whole).numpy()
         touched = np.unique(hvd.allgather(rows).numpy())
+        squares = ((values**2).sum() + (values[:, 0] ** 2).sum()) / hvd.size()
         return {
             "found": found,
             "rough": rough.values.numpy(),
             "wanted": (touched, wanted[touched]),
             "mean": mean.numpy(),
             "norm": float(norm),
-            "squares": float(hvd.allreduce((values**2).sum() + (values[:, 0] ** 2).sum())),
+            "length": float(hvd.allreduce(squares**0.5)),
             "loss": float(loss),
         }
 
@@ -188,7 +189,7 @@ def test_however_tables_are_joined_the_ranks_get_the_same_rows(
         assert told["found"][way][0].tolist() == rows.tolist(), way
         assert told["found"][way][1] == pytest.approx(values, abs=1e-6), way
     assert told["rough"] == pytest.approx(values, abs=5e-3)
-    assert told["norm"] == pytest.approx((told["squares"] / 2 + 4 * 0.25) ** 0.5)
+    assert told["norm"] == pytest.approx((told["length"] ** 2 + 4 * 0.25) ** 0.5)
     assert told["mean"].tolist() == [[0.5, 0.5], [0.5, 0.5]]
 
 
