@@ -302,8 +302,8 @@ class RanksSettings(Section):
     max_batch: int | None = Field(None, ge=1, description="examples of one rank's step, at most")
     passes: int = Field(1, ge=1, description="parts of a rank's batch, learned one after another")
     compression: Literal["none", "fp16"] = Field("none", description="of gradients on the network")
-    fusion_mib: int = Field(64, ge=0, description="small gradients are reduced together up to this")
-    cycle_ms: float = Field(1.0, gt=0, description="how long such a bundle is collected")
+    fusion_mib: int = Field(64, ge=0, description="what is sent at once goes as one up to this")
+    cycle_ms: float = Field(1.0, gt=0, description="between two looks for something to send")
     interface: str | None = Field(None, description="network interface between the ranks")
 
 

@@ -59,12 +59,7 @@ class RemotePlace:
 
     def write_text(self, data: str, encoding: str | None = None) -> int:
         fs, inner = file_system(self.uri)
-
-        def write() -> None:
-            with fs.open(inner, "wb") as file:
-                file.write(data.encode(encoding or "utf-8"))
-
-        _again(write)
+        _again(partial(fs.pipe_file, inner, data.encode(encoding or "utf-8")))
         return len(data)
 
     def replace(self, target: RemotePlace) -> RemotePlace:
