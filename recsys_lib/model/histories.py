@@ -50,15 +50,24 @@ class Histories:
 class Targets:
     """CSR form: what happened next. items int32 [T] may repeat; offsets int64 [B + 1].
 
-    For training, None where nobody asks for them: types int32 [T], values float32 [T], event-type
-    indices and what the events were worth; at float32 [T], when they were, on the window axis.
+    types int32 [T], values float32 [T]: event-type indices and what the events were worth, for
+    training; None where nobody asks for them.
     """
 
     offsets: Offsets
     items: Ints
     types: Ints | None = None
     values: Floats | None = None
-    at: Floats | None = None
+
+    def where(self, keep: NDArray[np.bool_]) -> Targets:
+        """Only those that `keep` marks; some requests may be left without one."""
+        before = np.concatenate([[0], np.cumsum(keep)])
+        return Targets(
+            offsets=before[self.offsets],
+            items=self.items[keep],
+            types=None if self.types is None else self.types[keep],
+            values=None if self.values is None else self.values[keep],
+        )
 
 
 class Scorer(Protocol):

@@ -43,10 +43,12 @@ class ItemStats:
     """values float32 [W, N + 1, F]; row w holds what was known when window first + w began.
 
     FEATURES come first; what the shop has planned for the window, if anything, comes after them.
+    Items 1 .. known[w] had been seen by then, int32 [W]; None: all.
     """
 
     first: int
     values: NDArray[np.float32]
+    known: NDArray[np.int32] | None = None
 
     @property
     def items(self) -> int:
@@ -59,6 +61,24 @@ class ItemStats:
             row = np.floor(now) - self.first
         row = np.where(np.isnan(row), latest, row)
         return np.clip(row, 0, latest).astype(np.int32)
+
+
+def items_seen(
+    window: NDArray[np.int64], index: NDArray[np.int64], first: int, last: int, *, opening: bool
+) -> NDArray[np.int32]:
+    """How many items had been seen when windows first..last began: int32 [W].
+
+    window, index: who was seen when, any order. Indices are given in the order in which items are
+    first seen, so the largest one tells. Of the shop's `opening`, see `item_stats`.
+    """
+    if not len(window):
+        return np.zeros(last - first + 1, np.int32)
+    order = np.argsort(window, kind="stable")
+    most = np.concatenate([[0], np.maximum.accumulate(index[order])])
+    starts = np.arange(first, last + 1)
+    if opening:
+        starts = np.maximum(starts, window.min() + 1)
+    return most[np.searchsorted(window[order], starts)].astype(np.int32)
 
 
 def item_stats(
