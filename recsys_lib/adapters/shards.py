@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import reduce
 from operator import or_
 from typing import NamedTuple
@@ -24,7 +24,7 @@ from recsys_lib.errors import LakeError
 from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.neighbours import Neighbours, merged
 from recsys_lib.model.plans import Plans
-from recsys_lib.model.stats import ItemReturns, ItemStats, item_stats, items_seen
+from recsys_lib.model.stats import ItemReturns, ItemStats, item_stats
 from recsys_lib.types import FOLDS, Exemplars, Increment
 
 RETURN_WINDOWS = 104
@@ -186,7 +186,7 @@ class CatalogReader:
             sizes=tuple(_size(words, kinds, f"item.{name}") for name in self.item_attributes),
             profile=tuple(_size(words, kinds, f"user.{name}") for name in self.user_attributes),
             types=_names(words.filter(pa.array(kinds == "type"))),
-            stats=_with_plans(self._stats(items, plans), told, self.planned),
+            stats=_with_plans(self._stats(count, plans), told, self.planned),
             neighbours=self._neighbours(count),
             plans=plans,
         )
@@ -217,30 +217,22 @@ class CatalogReader:
         out[rows.column("index").to_numpy()] = np.asarray(flat, np.int32).reshape(-1, out.shape[1])
         return out
 
-    def _stats(self, words: pa.Table, plans: Plans | None) -> ItemStats:
-        """Of the items that `words` has."""
+    def _stats(self, items: int, plans: Plans | None) -> ItemStats:
         since = self.before - self.looks_back
         span = (pc.field("window") < self.before) & (pc.field("window") >= since)
         counts = dataset(f"{self.root}/item_counts", self.tables.get("item_counts"))
         rows = counts.to_table(filter=span)
-        window, index = _places(rows)
-        came_in, came = _places(words)
-        opening = not counts.count_rows(filter=pc.field("window") < since)
-        stats = item_stats(
-            window=window,
-            index=index,
+        return item_stats(
+            window=rows.column("window").to_numpy().astype(np.int64),
+            index=rows.column("index").to_numpy().astype(np.int64),
             users=rows.column("users").to_numpy().astype(np.float64),
-            items=int(came.max(initial=0)),
+            items=items,
             first=self.first_stats,
             last=self.before,
             returns=self._returns(),
             plans=plans,
-            opening=opening,
+            opening=not counts.count_rows(filter=pc.field("window") < since),
         )
-        # A vocabulary says when an item came; a history that came at once is told by its counts.
-        seen = np.concatenate([window, came_in]), np.concatenate([index, came])
-        known = items_seen(*seen, self.first_stats, self.before, opening=opening)
-        return replace(stats, known=known)
 
     def _returns(self) -> ItemReturns | None:
         if "item_returns" not in self.tables:
@@ -305,13 +297,7 @@ def _with_plans(stats: ItemStats, told: _Planned | None, planned: int) -> ItemSt
     if told is not None:
         own = told.window >= stats.first
         values[told.window[own] - stats.first, told.item[own]] = told.values[own]
-    return replace(stats, values=np.concatenate([stats.values, values], 2))
-
-
-def _places(rows: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Their window and index."""
-    window, index = (rows.column(name).to_numpy() for name in ("window", "index"))
-    return window.astype(np.int64), index.astype(np.int64)
+    return ItemStats(stats.first, np.concatenate([stats.values, values], 2))
 
 
 def _latest(rows: pa.Table, keys: tuple[str, ...]) -> pa.Table:

@@ -100,7 +100,7 @@ class Catalog:
             self,
             ids=np.concatenate([self.ids, np.asarray(ids, np.str_)]),
             attributes=np.concatenate([self.attributes, attributes]),
-            stats=replace(self.stats, values=np.concatenate([stats, unsold.repeat(more, 1)], 1)),
+            stats=ItemStats(self.stats.first, np.concatenate([stats, unsold.repeat(more, 1)], 1)),
             neighbours=near,
             plans=None if self.plans is None else self.plans.extended(more),
             rows=None if self.rows is None else np.pad(self.rows, (0, more), constant_values=NONE),

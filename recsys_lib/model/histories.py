@@ -59,16 +59,6 @@ class Targets:
     types: Ints | None = None
     values: Floats | None = None
 
-    def where(self, keep: NDArray[np.bool_]) -> Targets:
-        """Only those that `keep` marks; some requests may be left without one."""
-        before = np.concatenate([[0], np.cumsum(keep)])
-        return Targets(
-            offsets=before[self.offsets],
-            items=self.items[keep],
-            types=None if self.types is None else self.types[keep],
-            values=None if self.values is None else self.values[keep],
-        )
-
 
 class Scorer(Protocol):
     """Anything that ranks all items for histories: the model and every baseline."""

@@ -22,7 +22,7 @@ FEATURES = (*POPULARITY, *RETURNS, LIFT)
 DECAY = 0.8
 """Weight of a window's buyers one window later, in `log_share`."""
 PRIOR = 3.0
-"""Takers for whom every item is as all items are, its share stays, and plans do nothing."""
+"""Takers for whom every item is as all items are, and plans do nothing."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,10 @@ class ItemStats:
     """values float32 [W, N + 1, F]; row w holds what was known when window first + w began.
 
     FEATURES come first; what the shop has planned for the window, if anything, comes after them.
-    Items 1 .. known[w] had been seen by then, int32 [W]; None: all.
     """
 
     first: int
     values: NDArray[np.float32]
-    known: NDArray[np.int32] | None = None
 
     @property
     def items(self) -> int:
@@ -61,24 +59,6 @@ class ItemStats:
             row = np.floor(now) - self.first
         row = np.where(np.isnan(row), latest, row)
         return np.clip(row, 0, latest).astype(np.int32)
-
-
-def items_seen(
-    window: NDArray[np.int64], index: NDArray[np.int64], first: int, last: int, *, opening: bool
-) -> NDArray[np.int32]:
-    """How many items had been seen when windows first..last began: int32 [W].
-
-    window, index: who was seen when, any order. Indices are given in the order in which items are
-    first seen, so the largest one tells. Of the shop's `opening`, see `item_stats`.
-    """
-    if not len(window):
-        return np.zeros(last - first + 1, np.int32)
-    order = np.argsort(window, kind="stable")
-    most = np.concatenate([[0], np.maximum.accumulate(index[order])])
-    starts = np.arange(first, last + 1)
-    if opening:
-        starts = np.maximum(starts, window.min() + 1)
-    return most[np.searchsorted(window[order], starts)].astype(np.int32)
 
 
 def item_stats(
@@ -154,10 +134,9 @@ def _features(
 ) -> NDArray[np.float32]:
     # Half a buyer for everyone: an item without sales keeps a finite logarithm.
     log_share = np.log((decayed + 0.5) / (decayed.sum() + 0.5 * len(decayed)))
-    expected = decayed * (current.sum() / max(1.0, decayed.sum()))
-    trend = np.log((current + PRIOR) / (expected + PRIOR))
+    log_last = np.log((current + 0.5) / (current.sum() + 0.5 * len(current)))
     newness = np.where(np.isinf(age), 0.0, np.exp(-age / 4.0))
-    return np.stack([log_share, trend, newness], axis=1).astype(np.float32)
+    return np.stack([log_share, log_last - log_share, newness], axis=1).astype(np.float32)
 
 
 def _lifts(takers: _Amounts, plans: Plans, first: int, last: int) -> NDArray[np.float32]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -119,31 +119,12 @@ class Feed:
         """And the row that each comes from."""
         types = self.catalog.type_indices(self.targets)
         histories, targets, row = requests(rows, self.task, types, learned=True)
-        histories, targets = self._of_known_items(histories, targets)
         wanted = (histories.now >= self.cut) == self.later
         wanted &= ~(histories.now < self.catalog.stats.first)
-        wanted &= np.diff(targets.offsets) > 0
         if wanted.all():
             return histories, targets, row
         kept = np.flatnonzero(wanted)
         return select(histories, kept), select_targets(targets, kept), row[kept]
-
-    def _of_known_items(self, histories: Histories, targets: Targets) -> Told:
-        """As it was when the window of each began: an item that nobody had seen by then could not
-        be recommended, and was unknown to whoever answered."""
-        known = self._known(histories)
-        past = histories.items <= known.repeat(np.diff(histories.offsets))
-        if not past.all():
-            histories = replace(histories, items=np.where(past, histories.items, 0))
-        wanted = targets.items <= known.repeat(np.diff(targets.offsets))
-        return histories, targets if wanted.all() else targets.where(wanted)
-
-    def _known(self, histories: Histories) -> NDArray[np.int32]:
-        """How many items could be recommended at each decision: [B]."""
-        stats = self.catalog.stats
-        if stats.known is None:
-            return np.full(len(histories), self.catalog.items, np.int32)
-        return stats.known[stats.rows(histories.now)]
 
     def exemplar(
         self, rows: pa.RecordBatch, random: np.random.Generator
@@ -174,8 +155,6 @@ class Feed:
             self.catalog.attributes if self.affinity else None,
             self.catalog.plans,
         ).as_dict()
-        known = self._known(histories)
-        x["near_items"] = np.where(x["near_items"] <= known[:, None], x["near_items"], 0)
         if not self.later:
             x = augmented(x, self.train, random)
         lengths = np.diff(targets.offsets)
@@ -195,7 +174,6 @@ class Feed:
         return {
             **x,
             **_pooled(items),
-            "known": known,
             "stats_row": self.catalog.stats.rows(histories.now),
             "target_weight": weight.astype(np.float32),
             "target_value": _log_value(targets),

@@ -44,7 +44,6 @@ def answers(
       target_value      float32 [B]   log(1 + what the targets are worth together)
       negatives         int32 [S]     shared by the batch
       negatives_log_q   float32 [S]   log of expected count in S draws; 0 for a full softmax
-      known             int32 [B]     items 1 .. known could be recommended
       rehearsed         float32 [B]   1 where the example is an old one
     """
     pool = network.pool(x["pool"], lookups, training)
@@ -148,8 +147,7 @@ def _log_explore(told: Answers, x: Tensors) -> tf.Tensor:
     targets, negatives = x["targets"], x["negatives"]
     noise = told.negatives - x["negatives_log_q"][None]
     accidental = tf.reduce_any(negatives[None, :, None] == targets[:, None, :], -1)
-    unknown = tf.gather(x["pool"], negatives)[None] > x["known"][:, None]
-    noise = tf.where(accidental | unknown, HIDDEN, noise)
+    noise = tf.where(accidental, HIDDEN, noise)
     times = tf.reduce_sum(tf.cast(targets[:, :, None] == targets[:, None, :], tf.float32), 2)
     # An item taken twice in a window is still one item of the shop.
     real = tf.where(targets > 0, told.targets - tf.math.log(times), HIDDEN)

@@ -16,7 +16,6 @@ from recsys_lib.model.stats import (
     ItemReturns,
     ItemStats,
     item_stats,
-    items_seen,
 )
 
 LOG_SHARE, TREND, NEWNESS = (FEATURES.index(name) for name in ("log_share", "trend", "newness"))
@@ -70,36 +69,6 @@ def test_a_share_is_decayed_by_window_with_half_a_buyer_for_everyone() -> None:
 def test_an_item_that_sold_more_in_the_last_window_trends_up() -> None:
     trend = stats_of([(7, 1, 10.0), (8, 2, 10.0)], 2, 9, 9).values[0, :, TREND]
     assert trend[2] > 0 > trend[1]
-
-
-def test_the_fewer_take_an_item_the_less_it_trends() -> None:
-    counts = [(7, 1, 2.0), (7, 2, 200.0), (8, 1, 4.0), (8, 2, 400.0), (7, 3, 1000.0)]
-    trend = stats_of(counts, 3, 9, 9).values[0, :, TREND]
-    assert 0 < 2 * trend[1] < trend[2]
-
-
-@given(st.lists(st.integers(0, 9), min_size=4, max_size=4), st.integers(1, 5))
-def test_who_sells_the_same_in_every_window_does_not_trend(sold: list[int], windows: int) -> None:
-    """As in a log that has only begun: nothing is known of any trend there."""
-    counts = [(w, item, float(n)) for w in range(windows) for item, n in enumerate(sold, 1) if n]
-    assert stats_of(counts, 4, 0, windows).values[..., TREND] == pytest.approx(0, abs=1e-6)
-
-
-@given(
-    st.lists(st.integers(0, 5), min_size=1, max_size=8).map(sorted),
-    st.lists(st.tuples(st.integers(0, 7), st.integers(0, 5))),
-    st.booleans(),
-)
-def test_the_items_that_were_seen_before_a_window_are_the_first_ones(
-    firsts: list[int], again: list[tuple[int, int]], opening: bool
-) -> None:
-    """`firsts`: the windows in which items 1, 2, ... were seen first."""
-    more = [(firsts[item] + later, item + 1) for item, later in again if item < len(firsts)]
-    window, index = np.array([*zip(firsts, range(1, len(firsts) + 1), strict=True), *more]).T
-    shuffled = np.random.default_rng(0).permutation(len(window))
-    known = items_seen(window[shuffled], index[shuffled], 0, 6, opening=opening)
-    since = [max(w, firsts[0] + 1) if opening else w for w in range(7)]
-    assert known.tolist() == [sum(first < w for first in firsts) for w in since]
 
 
 def test_newness_fades_with_the_windows_since_the_first_sale() -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import islice, pairwise
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,6 @@ import pytest
 from recsys_lib.errors import RanksError
 from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.inputs import inputs
-from recsys_lib.model.neighbours import Neighbours
 from recsys_lib.settings import ModelSettings, TrainSettings
 from recsys_lib.train.feed import Batch, Feed, Reader
 from tests.evaluate.naive import targets_of
@@ -108,26 +107,6 @@ def test_what_was_decided_before_the_statistics_begin_is_not_learned() -> None:
     histories, wanted = late.examples(rows)
     assert wanted.items.tolist() == [3, 4]
     assert (histories.now >= 2).all()
-
-
-def test_what_nobody_had_seen_when_a_window_began_is_neither_asked_for_nor_offered() -> None:
-    """Items 1 to 4 were seen before window 1 and 5 to 9 in it; each is near the next one."""
-    ring = np.array([0, *range(2, 10), 1], np.int32)[None, :, None]
-    beside = Neighbours(ring, np.ones(ring.shape, np.float32), np.ones((1, 10), np.float32))
-    shop = feed_of().catalog
-    stats = replace(
-        shop.stats, values=shop.stats.values.repeat(3, 0), known=np.array([4, 4, 9], np.int32)
-    )
-    feed = replace(feed_of(), catalog=replace(shop, stats=stats, neighbours=beside))
-    rows = [(3, 1.1), (6, 1.2), (2, 1.3), (4, 1.4), (7, 2.1), (8, 2.2)]
-    histories, asked = feed.examples(sequences_of(rows).to_batches()[0])
-    assert asked.items.tolist() == [2, 4, 8], "6 and 7 could not be recommended in window 1"
-    past = [histories.items[slice(*ends)].tolist() for ends in pairwise(histories.offsets)]
-    assert past == [[3, 0], [3, 0, 2], [3, 6, 2, 4, 7]]
-    batch = feed._batch(histories, asked, np.random.default_rng(0))
-    assert batch["known"].tolist() == [4, 4, 9]
-    near = [set(row[row > 0].tolist()) for row in batch["pool"][batch["near_items"]]]
-    assert near == [{4}, {4}, {5, 8}]
 
 
 def test_rehearsal_always_leaves_room_for_something_new() -> None:

@@ -151,17 +151,6 @@ def test_sampled_negatives_cost_about_what_all_items_cost() -> None:
     assert abs(loss_of(bundle, uncorrected) - exact) > 0.5
 
 
-def test_an_item_that_could_not_be_recommended_costs_nothing() -> None:
-    bundle, asked = learned_bundle(SHOP), targets_of([5], [3], [1])
-    loud = {**bundle.arrays, "item_bias/embeddings": bundle.arrays["item_bias/embeddings"].copy()}
-    loud["item_bias/embeddings"][6] += 9.0
-    batch = batch_of(HISTORIES, asked)
-    assert loss_of(replace(bundle, arrays=loud), batch) > loss_of(bundle, batch) + 0.1
-    before_it_came = {**batch, "known": np.full(len(HISTORIES), 5, np.int32)}
-    found = loss_of(replace(bundle, arrays=loud), before_it_came)
-    assert found == pytest.approx(loss_of(bundle, before_it_came), abs=1e-5)
-
-
 def test_each_example_reads_the_statistics_of_its_own_window() -> None:
     values = np.zeros((2, *SHOP.stats.values.shape[1:]), dtype=np.float32)
     values[0, 3, 0] = values[1, 4, 0] = 3.0
