@@ -100,6 +100,7 @@ class Reducer:
 
         Tables keep to the rows that were looked up. In the norm each look-up counts for itself: a
         few rows that all examples share would else decide alone by how much a step is shortened.
+        Of the ranks' lengths of these it takes the mean.
         """
         tables = {n: g for n, g in zip(names, gradients, strict=True) if _is_table(g)}
         dense = {n: g for n, g in zip(names, gradients, strict=True) if not _is_table(g)}
