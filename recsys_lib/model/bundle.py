@@ -27,7 +27,7 @@ from recsys_lib.model.ragged import offsets_of, pad_right
 from recsys_lib.model.stats import ItemStats
 from recsys_lib.model.tail import ITEM_TABLES, NONE, Cut, lengthened
 
-FORMAT = 4
+FORMAT = 5
 MANIFEST = "model.json"
 ONLY_GROW = (
     "vocabularies never shrink: use the tables that this model was trained on, or newer ones"

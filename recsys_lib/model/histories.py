@@ -50,14 +50,15 @@ class Histories:
 class Targets:
     """CSR form: what happened next. items int32 [T] may repeat; offsets int64 [B + 1].
 
-    types int32 [T], values float32 [T]: event-type indices and what the events were worth, for
-    training; None where nobody asks for them.
+    For training, None where nobody asks for them: types int32 [T], values float32 [T], event-type
+    indices and what the events were worth; at float32 [T], when they were, on the window axis.
     """
 
     offsets: Offsets
     items: Ints
     types: Ints | None = None
     values: Floats | None = None
+    at: Floats | None = None
 
 
 class Scorer(Protocol):

@@ -58,7 +58,8 @@ def requests(
     else:
         now = rows.at[cuts - 1]
         each = np.arange(len(cuts) + 1, dtype=np.int64)
-        targets = Targets(each, rows.items[cuts], rows.types[cuts], _taken(rows.values, cuts))
+        worth, at = _taken(rows.values, cuts), rows.at[cuts]
+        targets = Targets(each, rows.items[cuts], rows.types[cuts], worth, at)
     histories = Histories(
         offsets=offsets,
         items=rows.items[take],
@@ -155,8 +156,8 @@ def select_targets(targets: Targets, chosen: NDArray[np.int64]) -> Targets:
     """The targets at positions `chosen`, in that order."""
     lengths = np.diff(targets.offsets)[chosen]
     take = spans(targets.offsets[chosen], lengths)
-    types, values = _taken(targets.types, take), _taken(targets.values, take)
-    return Targets(offsets_of(lengths), targets.items[take], types, values)
+    told = (_taken(column, take) for column in (targets.types, targets.values, targets.at))
+    return Targets(offsets_of(lengths), targets.items[take], *told)
 
 
 def _taken(values: Any, places: NDArray[Any]) -> Any:
@@ -265,7 +266,8 @@ class _Rows:
         counts = np.add.reduceat(np.append(wanted, 0), offsets_of(ends - cuts)[:-1])
         kept = take[wanted]
         offsets = offsets_of(counts.astype(np.int64))
-        return Targets(offsets, self.items[kept], self.types[kept], _taken(self.values, kept))
+        worth, at = _taken(self.values, kept), self.at[kept]
+        return Targets(offsets, self.items[kept], self.types[kept], worth, at)
 
 
 def _flat(table: pa.Table, column: str, kind: type) -> NDArray:

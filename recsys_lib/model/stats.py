@@ -22,7 +22,7 @@ FEATURES = (*POPULARITY, *RETURNS, LIFT)
 DECAY = 0.8
 """Weight of a window's buyers one window later, in `log_share`."""
 PRIOR = 3.0
-"""Takers for whom every item is as all items are, and plans do nothing."""
+"""Takers for whom every item is as all items are, its share stays, and plans do nothing."""
 
 
 @dataclass(frozen=True)
@@ -80,47 +80,48 @@ def item_stats(
     it is the first that is counted here, unless the counts are not those of the shop's `opening`.
     """
     values = np.zeros((last - first + 1, items + 1, len(FEATURES)), dtype=np.float32)
-    shown, takers = len(POPULARITY), _Amounts(window, index, users, items)
+    shown, takers = len(POPULARITY), _Amounts.ordered(window, index, users, items)
     values[..., :shown] = _popularity(takers, first, last, opening)
     if returns is not None:
         values[..., shown : shown + len(RETURNS)] = _hazards(returns, items, first, last)
-    if plans is not None and len(window):
+    if plans is not None and len(takers.window):
         values[..., -1] = _lifts(takers, plans, first, last)
     return ItemStats(first, values)
 
 
 class _Amounts(NamedTuple):
-    """Amounts by window and item: takers, or how much was planned."""
+    """Amounts by window, which ascends, and item: takers, or how much was planned."""
 
     window: NDArray[Any]
     item: NDArray[np.int64]
     amount: NDArray[Any]
     items: int
 
+    @classmethod
+    def ordered(
+        cls, window: NDArray[Any], item: NDArray[Any], amount: NDArray[Any], items: int
+    ) -> _Amounts:
+        """Of entries in any order; those of items that are not known yet are left out."""
+        known = np.flatnonzero(item <= items)
+        order = known[np.argsort(window[known], kind="stable")]
+        return cls(window[order], item[order], amount[order], items)
+
     def of(self, window: int) -> NDArray[np.float64]:
         """Of each item in this window: [N + 1]."""
-        own = (self.window == window) & (self.item <= self.items)
-        amounts = np.bincount(self.item[own], weights=self.amount[own], minlength=self.items + 1)
+        own = slice(*self.window.searchsorted([window, window + 1]))
+        amounts = np.bincount(self.item[own], self.amount[own], minlength=self.items + 1)
         return amounts.astype(np.float64)
 
 
 def _popularity(takers: _Amounts, first: int, last: int, opening: bool) -> NDArray[np.float32]:
-    window, index, users, items = takers
-    if opening and len(window) and first <= window.min() <= last:
-        earliest = int(window.min())
-        own = window == earliest
-        takers = _Amounts(
-            np.concatenate([window, np.full(own.sum(), earliest - 1)]),
-            np.concatenate([index, index[own]]),
-            np.concatenate([users, users[own]]),
-            items,
-        )
-    start = int(takers.window.min()) if len(window) else first
-    decayed = np.zeros(items + 1)
-    current: NDArray[np.float64] = np.zeros(items + 1)
-    seen_at = np.full(items + 1, np.inf)
-    values = np.zeros((last - first + 1, items + 1, 3), dtype=np.float32)
-    for w in range(min(start, first), last + 1):
+    earliest = int(takers.window[0]) if len(takers.window) else first
+    decayed, current = np.zeros((2, takers.items + 1))
+    seen_at = np.full(takers.items + 1, np.inf)
+    values = np.zeros((last - first + 1, takers.items + 1, len(POPULARITY)), dtype=np.float32)
+    for w in range(min(earliest, first), last + 1):
+        if opening and w == earliest >= first:
+            decayed = current = takers.of(w)
+            seen_at = np.where(current > 0, w - 1, np.inf)
         if w >= first:
             values[w - first] = _features(decayed, current, (w - seen_at).astype(np.float64))
         current = takers.of(w)
@@ -134,18 +135,21 @@ def _features(
 ) -> NDArray[np.float32]:
     # Half a buyer for everyone: an item without sales keeps a finite logarithm.
     log_share = np.log((decayed + 0.5) / (decayed.sum() + 0.5 * len(decayed)))
-    log_last = np.log((current + 0.5) / (current.sum() + 0.5 * len(current)))
+    rate = current.sum() / decayed.sum() if decayed.any() else 1.0
+    trend = np.log((current + PRIOR) / (rate * decayed + PRIOR))
+    # Nobody took it yet: it trends as what many took in the last window, and nobody before.
+    trend[decayed == 0] = -np.log(max(rate, 1.0 - DECAY))
     newness = np.where(np.isinf(age), 0.0, np.exp(-age / 4.0))
-    return np.stack([log_share, log_last - log_share, newness], axis=1).astype(np.float32)
+    return np.stack([log_share, trend, newness], axis=1).astype(np.float32)
 
 
 def _lifts(takers: _Amounts, plans: Plans, first: int, last: int) -> NDArray[np.float32]:
     """LIFT for the starts of windows first..last: float32 [W, N + 1]. Takers count by how much was
     planned; PRIOR more, with and without plans, draw the ratio to one."""
-    offers = _Amounts(plans.window, plans.item, plans.weight, takers.items)
+    offers = _Amounts.ordered(plans.window, plans.item, plans.weight, takers.items)
     values = np.zeros((last - first + 1, takers.items + 1), np.float32)
     whole, drawn, planned = np.zeros((3, takers.items + 1))
-    start = min(int(takers.window.min()), first)
+    start = min(int(takers.window[0]), first)
     for w in range(start, last + 1):
         if w >= first:
             expected = whole * planned / max(1, w - start)
@@ -163,22 +167,17 @@ def _hazards(told: ItemReturns, items: int, first: int, last: int) -> NDArray[np
     """
     values = np.zeros((last - first + 1, items + 1, len(RETURNS)), np.float32)
     takers, seconds, returns, gaps, exposed = np.zeros((5, items + 1))
-    inside = told.index <= items
+    amounts = told.firsts, told.seconds, told.returns, told.gaps
+    counts = [_Amounts.ordered(told.window, told.index, each, items) for each in amounts]
     start = int(told.window.min(initial=first))
     for w in range(min(start, first), last + 1):
         if w >= first:
             parts = (seconds, takers), (returns, exposed), (gaps, returns)
             for place, (part, whole) in enumerate(parts):
                 values[w - first, 1:, place] = _against_all(part[1:], whole[1:])
-        own = inside & (told.window == w)
         exposed += takers
-        for total, counts in (
-            (takers, told.firsts),
-            (seconds, told.seconds),
-            (returns, told.returns),
-            (gaps, told.gaps),
-        ):
-            total += np.bincount(told.index[own], weights=counts[own], minlength=items + 1)
+        for total, counted in zip((takers, seconds, returns, gaps), counts, strict=True):
+            total += counted.of(w)
     return values
 
 

@@ -119,8 +119,9 @@ class Feed:
         """And the row that each comes from."""
         types = self.catalog.type_indices(self.targets)
         histories, targets, row = requests(rows, self.task, types, learned=True)
-        wanted = (histories.now >= self.cut) == self.later
-        wanted &= ~(histories.now < self.catalog.stats.first)
+        due = _due(histories, targets)
+        wanted = (due >= self.cut) == self.later
+        wanted &= ~(due < self.catalog.stats.first)
         if wanted.all():
             return histories, targets, row
         kept = np.flatnonzero(wanted)
@@ -174,7 +175,7 @@ class Feed:
         return {
             **x,
             **_pooled(items),
-            "stats_row": self.catalog.stats.rows(histories.now),
+            "stats_row": self.catalog.stats.rows(_due(histories, targets)),
             "target_weight": weight.astype(np.float32),
             "target_value": _log_value(targets),
             "target_copy": _places(padded, x["copy_items"]),
@@ -218,6 +219,12 @@ class Feed:
         q = 0.5 * share / share.sum() + 0.5 / items
         total = q.cumsum()
         return q, total / total[-1]
+
+
+def _due(histories: Histories, targets: Targets) -> NDArray[np.float32]:
+    """When each decision was due, on the window axis: [B]. A user who comes back is told what is
+    known then, not what was when the last event came."""
+    return histories.now if targets.at is None else targets.at[targets.offsets[:-1]]
 
 
 def _log_value(targets: Targets) -> NDArray[np.float32]:
@@ -280,6 +287,7 @@ def _joined(parts: list[tuple[Histories, Targets]]) -> tuple[Histories, Targets]
             items=np.concatenate([t.items for t in targets]),
             types=_together([t.types for t in targets]),
             values=_together([t.values for t in targets]),
+            at=_together([t.at for t in targets]),
         ),
     )
 

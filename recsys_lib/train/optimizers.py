@@ -11,6 +11,11 @@ from recsys_lib.model.tensorflow import keras, tf
 
 Arrays = dict[str, NDArray[np.float32]]
 SLOTS = {"adam": ("m", "v"), "sgd": ("momentum",)}
+EPSILON = 1e-6
+"""Adam divides a gradient by its own size. Where an input is the same for all items its weights'
+gradients are nothing but rounding (1e-8), and must not become steps: the day the input varies, the
+model would answer with noise. Gradients that teach are of 1e-5 and more, but for the rarest rows of
+tables."""
 
 
 class LazyAdam(keras.optimizers.legacy.Adam):
@@ -43,7 +48,7 @@ def optimizer(kind: str, learning_rate: tf.Variable) -> keras.optimizers.legacy.
     """The optimiser of this name; `learning_rate` is assigned anew every step."""
     if kind == "sgd":
         return keras.optimizers.legacy.SGD(learning_rate, momentum=0.9)
-    return LazyAdam(learning_rate, beta_2=0.99)
+    return LazyAdam(learning_rate, beta_2=0.99, epsilon=EPSILON)
 
 
 def save_slots(kind: str, built: Any, variables: dict[str, tf.Variable]) -> Arrays:

@@ -118,7 +118,7 @@ def test_another_format_is_refused_with_both_numbers(tmp_path: Path) -> None:
     shop_bundle().save(tmp_path / "model")
     file = tmp_path / "model" / "model.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "format": 99}))
-    with pytest.raises(ModelError, match="format must be 4, got 99"):
+    with pytest.raises(ModelError, match="format must be 5, got 99"):
         Bundle.load(tmp_path / "model")
 
 

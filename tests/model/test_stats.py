@@ -71,6 +71,29 @@ def test_an_item_that_sold_more_in_the_last_window_trends_up() -> None:
     assert trend[2] > 0 > trend[1]
 
 
+def test_the_fewer_take_an_item_the_less_it_trends() -> None:
+    counts = [(7, 1, 2.0), (7, 2, 200.0), (8, 1, 4.0), (8, 2, 400.0), (7, 3, 1000.0)]
+    trend = stats_of(counts, 3, 9, 9).values[0, :, TREND]
+    assert 0 < 2 * trend[1] < trend[2]
+
+
+@given(st.lists(st.integers(1, 9), min_size=4, max_size=4), st.integers(1, 5))
+def test_who_sells_the_same_in_every_window_does_not_trend(sold: list[int], windows: int) -> None:
+    """As in a log that has only begun: nothing is known of any trend there."""
+    counts = [(w, item, float(n)) for w in range(windows) for item, n in enumerate(sold, 1)]
+    trend = stats_of(counts, 4, 0, windows).values[:, 1:, TREND]
+    assert trend == pytest.approx(np.zeros((windows + 1, 4)), abs=1e-6)
+
+
+@given(st.integers(2, 9), st.sampled_from([0, 1, 50, 5000]))
+def test_what_nobody_took_trends_like_the_newest_that_many_took(windows: int, lately: int) -> None:
+    """It will be one of these, if any: what is learned of it on its first day stays true."""
+    counts = [(w, 1, 1e6) for w in range(windows)] + [(windows - 1, 2, float(lately))]
+    trend = stats_of(counts, 3, windows, windows).values[0, :, TREND]
+    assert trend[3] >= trend[2]
+    assert (trend[2] == pytest.approx(trend[3], rel=0.05)) == (lately in (0, 5000))
+
+
 def test_newness_fades_with_the_windows_since_the_first_sale() -> None:
     values = stats_of([(5, 1, 1.0), (6, 2, 1.0), (8, 2, 1.0)], 3, 6, 9).values[..., NEWNESS]
     ages = {(0, 1): 1, (3, 1): 4, (3, 2): 3}

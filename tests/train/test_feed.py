@@ -105,8 +105,16 @@ def test_what_was_decided_before_the_statistics_begin_is_not_learned() -> None:
     rows = sequences_of([(1, 1.0), (2, 2.0), (3, 3.0), (4, 4.0)]).to_batches()[0]
     late = replace(feed, catalog=known_since(2, feed.catalog))
     histories, wanted = late.examples(rows)
-    assert wanted.items.tolist() == [3, 4]
-    assert (histories.now >= 2).all()
+    assert wanted.items.tolist() == [2, 3, 4]
+    assert histories.now.tolist() == [1, 2, 3], "2 is asked for in window 2, long after 1"
+
+
+def test_a_user_who_comes_back_is_told_what_is_known_then() -> None:
+    feed = feed_of()
+    stats = replace(feed.catalog.stats, values=feed.catalog.stats.values.repeat(9, 0))
+    feed = replace(feed, catalog=replace(feed.catalog, stats=stats))
+    told = feed.examples(sequences_of([(3, 1.1), (6, 1.2), (2, 7.5)]).to_batches()[0])
+    assert feed._batch(*told, np.random.default_rng(0))["stats_row"].tolist() == [1, 7]
 
 
 def test_rehearsal_always_leaves_room_for_something_new() -> None:

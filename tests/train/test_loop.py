@@ -34,6 +34,12 @@ def test_a_first_model_finds_what_follows_what(first: Learned) -> None:
     assert of_popularity(RING) < 0.3
 
 
+def test_what_is_the_same_for_all_items_gets_hardly_any_weight(first: Learned) -> None:
+    """All twelve were first seen in one window: their newness tells nothing."""
+    weights = np.abs(first.bundle.arrays["popularity/kernel"]).mean(0)
+    assert weights[POPULARITY.index("newness")] < 0.3 * weights[POPULARITY.index("log_share")]
+
+
 def test_the_summary_counts_examples_steps_and_bytes(first: Learned) -> None:
     summary = first.summary
     assert summary["examples"] == 3 * 40 * 3

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from recsys_lib.model.bundle import Bundle
 from recsys_lib.model.network import Network
-from recsys_lib.train.optimizers import LazyAdam, load_slots, optimizer, save_slots
+from recsys_lib.train.optimizers import EPSILON, LazyAdam, load_slots, optimizer, save_slots
 from tests.model.tiny import catalog_of, learned_bundle, spec_for
 
 Step = tuple[list[int], list[list[float]]]
@@ -30,7 +30,7 @@ def reference(
         m[seen] = 0.9 * m[seen] + 0.1 * g
         v[seen] = 0.99 * v[seen] + 0.01 * g**2
         corrected = rate * np.sqrt(1 - 0.99**t) / (1 - 0.9**t)
-        w[seen] -= corrected * m[seen] / (np.sqrt(v[seen]) + 1e-7)
+        w[seen] -= corrected * m[seen] / (np.sqrt(v[seen]) + EPSILON)
     return w, m, v
 
 
@@ -50,6 +50,15 @@ def test_rows_that_a_step_saw_move_as_adam_says_and_the_others_stay() -> None:
     np.testing.assert_allclose(built.get_slot(variable, "m").numpy(), m, atol=1e-6)
     np.testing.assert_allclose(built.get_slot(variable, "v").numpy(), v, atol=1e-6)
     assert not w[[1, 4]].any()
+
+
+def test_gradients_that_are_only_rounding_do_not_become_steps() -> None:
+    variable, told = tf.Variable(tf.zeros([2])), tf.constant([1e-8, 1e-4])
+    built = optimizer("adam", tf.Variable(0.1))
+    for _ in range(10):
+        built.apply_gradients([(told, variable)])
+    noise, learned = -variable.numpy()
+    assert noise < 0.02 * learned
 
 
 def test_a_row_with_old_momentum_stays_when_a_step_does_not_see_it() -> None:

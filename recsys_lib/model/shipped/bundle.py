@@ -37,7 +37,7 @@ from recsys_lib.model.shipped.files import (
 from recsys_lib.model.shipped.golden import Golden
 from recsys_lib.model.shipped.rows import Rows, padded
 
-FORMAT = 3
+FORMAT = 4
 FOLDER, MANIFEST = "serving", "serving.json"
 VECTORS, TABLES, CATALOG, GOLDEN = (
     "vectors.arrow",
