@@ -40,20 +40,18 @@ def identifier(text: str, rows: DataFrame) -> Column:
     elif isinstance(kind, (T.StructType, T.ArrayType, T.MapType)):
         found = F.to_json(found)
     name = F.trim(found.cast("string"))
-    if isinstance(kind, T.StringType):
-        # pandas writes integer ids with gaps as 17850.0
-        plain = F.regexp_replace(name, r"^([-+]?\d+)\.0+$", "$1")
-        # From ten millions on Java's text of the same number is 1.7850123E7.
-        number = name.cast("double")
-        java = name.contains("E") & name.rlike(r"^-?\d\.\d+E([7-9]|1[0-5])$") & is_whole(number)
-        # Few have such an end: an expression that every row went through would cost more than
-        # opening its record.
-        name = (
-            F.when(java, number.cast("bigint").cast("string"))
-            .when(name.contains(".0"), plain)
-            .otherwise(name)
-        )
-    return F.when(~name.isin("", "NaN", "nan"), name)
+    none = F.when(name.isin("", "NaN", "nan"), F.lit(None))
+    if not isinstance(kind, T.StringType):
+        return none.otherwise(name)
+    # pandas writes integer ids with gaps as 17850.0
+    plain = F.regexp_replace(name, r"^([-+]?\d+)\.0+$", "$1")
+    # From ten millions on Java's text of the same number is 1.7850123E7.
+    number = name.cast("double")
+    java = name.contains("E") & name.rlike(r"^-?\d\.\d+E([7-9]|1[0-5])$") & is_whole(number)
+    # Few have such an end: an expression that every row went through would cost more than
+    # opening its record.
+    whole = none.when(java, number.cast("bigint").cast("string"))
+    return whole.when(name.contains(".0"), plain).otherwise(name)
 
 
 def is_whole(number: Column) -> Column:
