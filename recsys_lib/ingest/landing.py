@@ -29,6 +29,7 @@ from recsys_lib.tables import Lake
 TABLE = "bronze"
 CHANGED = "changed_type"
 RECORD, FIELDS = "__record", "__more"
+NUMBERS = ("value", "quantity", "time.epoch")
 # So many records, of which not one has what the mapping calls the user, say that it is wrong.
 ENOUGH = 100
 
@@ -48,7 +49,7 @@ class Landing:
         self.lake, self.source, self.mapping = lake, source, mapping
         self.settings, self.earliest = settings, clean.earliest
         self._known = fields.known_fields(lake)
-        self._tree: tuple[frozenset[str], Tree] | None = None
+        self._tree: tuple[frozenset[str], Tree, frozenset[str]] | None = None
         self._empty = lake.spark.createDataFrame([], f"{RECORD} int")
         self._check_sql()
 
@@ -67,7 +68,7 @@ class Landing:
             self._learn_fields(found, kept, app, number)
             change = fields.changed(self._known, self.source, found)
             whole = kept if change is None else open_records(kept)
-            rows = self._bronze(whole, change, found.strange)
+            rows = self._bronze(whole, change, found)
             stamped = rows.withColumns(arrival(number))
             wrote = self.lake.append_once(TABLE, stamped, app=app, version=number)
         finally:
@@ -83,7 +84,7 @@ class Landing:
         unknown = {**unknown, "partition": nothing.cast("int"), "offset": nothing.cast("bigint")}
         opened = open_records(payloads.select("payload").withColumns(unknown))
         rows = opened.withColumn("whole", F.col("record").isNotNull()).drop("record")
-        return self._bronze(rows, None, None, axis)
+        return self._bronze(rows, None, axis=axis)
 
     def _learn_fields(self, found: Survey, kept: DataFrame, app: str, number: int) -> None:
         limit = self.settings.max_fields
@@ -99,14 +100,16 @@ class Landing:
         self,
         rows: DataFrame,
         change: Column | None,
-        strange: frozenset[str] | None,
+        found: Survey | None = None,
         axis: Axis | None = None,
     ) -> DataFrame:
-        """`strange` as in Survey; None where no survey was made: it may be any field."""
+        """`found` None: no survey was made, a field may hold anything."""
         more = fields.columns(self._known, self.source, _plain(self.mapping))
-        named = kinds_of(self._named())
-        strange = frozenset([*named, *more]) if strange is None else strange
-        reader = FieldReader([*named.items(), *more.items()], strange)
+        tree, alone = self._named()
+        numbers = found.numbers & alone if found else frozenset()
+        named = kinds_of(tree) | dict.fromkeys(numbers, "double")
+        strange = found.strange if found else frozenset([*named, *more])
+        reader = FieldReader([*named.items(), *more.items()], strange, numbers)
         whole = F.col("whole")
         told = {
             "payload": F.coalesce("payload", F.lit("")),
@@ -154,17 +157,23 @@ class Landing:
             keep_axis(self.lake, axis)
         return axis
 
-    def _named(self) -> Tree:
-        """Fields the mapping speaks of; the known ones decide how its texts are read."""
+    def _named(self) -> tuple[Tree, frozenset[str]]:
+        """Fields the mapping speaks of, the known ones deciding how its texts are read; and those
+        of them that it takes for numbers, by their names, and for nothing else."""
         known = frozenset(field.name for field in self._known if field.source == self.source)
         if self._tree is None or self._tree[0] != known:
-            texts = [text for text in texts_of(self.mapping).values() if text is not None]
-            self._tree = known, referred(texts, known, self._empty)
-        return self._tree[1]
+            texts = {place: text for place, text in texts_of(self.mapping).items() if text}
+            tree = referred(texts.values(), known, self._empty)
+            others = [text for place, text in texts.items() if place not in NUMBERS]
+            elsewhere = {name.lower() for name in referred(others, {*known, *tree}, self._empty)}
+            numbers = {texts.get(place, "") for place in NUMBERS} & tree.keys()
+            alone = frozenset(name for name in numbers if name.lower() not in elsewhere)
+            self._tree = known, tree, alone
+        return self._tree[1:]
 
     def _check_sql(self) -> None:
         """What is no SQL, or no condition where one is wanted, is told before anything is read."""
-        columns = no_columns(self._named())
+        columns = no_columns(self._named()[0])
         check_mapping(self._empty.select(F.lit(1).alias(RECORD), *columns), self.mapping)
 
     def _check(self, found: Survey) -> None:

@@ -1,7 +1,8 @@
 """Fields of JSON objects as columns, in one pass over the text.
 
 Out of a variant each field costs as much as to read the whole text once more, so fields that are
-known to hold nothing but text come from the text itself. Both say the same of them.
+known to hold nothing but text, or nothing but numbers, come from the text itself. Both say the same
+of them.
 """
 
 from __future__ import annotations
@@ -16,21 +17,35 @@ STRUCT = "__fields"
 
 
 class FieldReader:
-    """`wanted`: pairs of a field and its type, a field perhaps more than once."""
+    """`wanted`: pairs of a field and its type, a field perhaps more than once. `strange` and
+    `numbers` are as in Survey."""
 
-    def __init__(self, wanted: Sequence[tuple[str, str]], strange: Collection[str]) -> None:
+    def __init__(
+        self,
+        wanted: Sequence[tuple[str, str]],
+        strange: Collection[str],
+        numbers: Collection[str] = (),
+    ) -> None:
         kinds: dict[str, set[str]] = {}
         for name, kind in wanted:
             kinds.setdefault(name, set()).add(kind)
         self._places = {name: place for place, name in enumerate(kinds)}
-        self._texts = {n for n, told in kinds.items() if told == {"string"} and n not in strange}
+        plain = {"string": set(kinds) - set(strange), "double": set(numbers)}
+        self._plain = {
+            name: kind
+            for name, (kind, *more) in kinds.items()
+            if not more and name in plain.get(kind, ())
+        }
 
     def open(self, rows: DataFrame, *kept: Column) -> DataFrame:
         """`kept`, and what `field` needs, of rows with a `payload` that is an object if `whole`."""
         if not self._places:
             return rows.select(*kept)
-        read = [T.StructField(n, T.StringType() if n in self._texts else T.VariantType())
-                for n in self._places]  # fmt: skip
+        types = {"string": T.StringType(), "double": T.DoubleType()}
+        read = [
+            T.StructField(name, types.get(self._plain.get(name, ""), T.VariantType()))
+            for name in self._places
+        ]
         # By place, because names may differ in case alone.
         placed = [T.StructField(f"f{place}", f.dataType) for place, f in enumerate(read)]
         # Where Spark would keep what it cannot read: any name but that of a field.
@@ -42,7 +57,7 @@ class FieldReader:
     def field(self, name: str, kind: str) -> Column:
         """Null where there is none, or another kind of value."""
         found = F.col(STRUCT).getField(f"f{self._places[name]}")
-        return found if name in self._texts else F.try_variant_get(found, "$", kind)
+        return found if name in self._plain else F.try_variant_get(found, "$", kind)
 
     def fields(self, wanted: Mapping[str, str]) -> list[Column]:
         return [self.field(name, kind).alias(name) for name, kind in wanted.items()]

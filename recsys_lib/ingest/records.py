@@ -23,7 +23,7 @@ class Survey:
 
     A kind is text, number, boolean, object or array; None where records disagree. `untyped` are the
     fields of records of a format in which all is text. `strange`: fields that some record has as
-    anything but text or null.
+    anything but text or null; `numbers`: those of them that no record has as anything but these.
     """
 
     rows: int
@@ -31,6 +31,7 @@ class Survey:
     kinds: dict[str, str | None]
     untyped: frozenset[str] = frozenset()
     strange: frozenset[str] = frozenset()
+    numbers: frozenset[str] = frozenset()
 
     @property
     def names(self) -> frozenset[str]:
@@ -72,9 +73,11 @@ def surveyed(raw: DataFrame) -> tuple[DataFrame, Survey]:
         kept.unpersist()
         raise
     kinds, untyped = kinds_of(found["typed"]), kinds_of(found["untyped"])
-    strange = {name for part in (kinds, untyped) for name, told in part.items() if told != "text"}
-    whole = Survey(found["rows"], found["objects"], kinds, frozenset(untyped), frozenset(strange))
-    return kept, whole
+    pairs = {*kinds.items(), *untyped.items()}
+    strange = frozenset(name for name, told in pairs if told != "text")
+    numbers = strange - {name for name, told in pairs if told != "number"}
+    names = frozenset(untyped)
+    return kept, Survey(found["rows"], found["objects"], kinds, names, strange, numbers)
 
 
 def kinds_of(shape: str | None) -> dict[str, str | None]:

@@ -44,3 +44,18 @@ def test_a_field_that_is_ever_anything_but_text_is_strange(spark: SparkSession) 
     kept.unpersist()
     assert (survey.rows, survey.objects) == (4, 3)
     assert survey.strange == {"b", "d", "f"}
+    assert survey.numbers == {"d"}
+
+
+def test_a_number_read_from_the_text_is_that_of_the_variant(spark: SparkSession) -> None:
+    texts = ("0", "-0", "1.50", "1e3", "-2.5E-7", "9007199254740993", "1" * 40, "0." + "3" * 60)
+    payloads = [*(f'{{"it": {text}}}' for text in texts), '{"it": null}', "{}", "[1]"]
+    rows = spark.createDataFrame(list(enumerate(payloads)), "n int, payload string")
+    opened = rows.withColumn("whole", record_of(F.col("payload")).isNotNull())
+
+    def numbers(alone: Collection[str]) -> list[float | None]:
+        reader = FieldReader([("it", "double")], ("it",), alone)
+        told = reader.open(opened, F.col("n")).select("n", reader.field("it", "double").alias("it"))
+        return [row["it"] for row in told.orderBy("n").collect()]
+
+    assert numbers({"it"}) == numbers(()) == [*map(float, texts), None, None, None]
