@@ -303,7 +303,9 @@ class RanksSettings(Section):
     passes: int = Field(1, ge=1, description="parts of a rank's batch, learned one after another")
     compression: Literal["none", "fp16"] = Field("none", description="of gradients on the network")
     fusion_mib: int = Field(64, ge=0, description="what is sent at once goes as one up to this")
-    cycle_ms: float = Field(1.0, gt=0, description="between two looks for something to send")
+    cycle_ms: float = Field(
+        5.0, gt=0, description="between two looks for something to send; with cores to spare: 1"
+    )
     interface: str | None = Field(None, description="network interface between the ranks")
 
 

@@ -62,3 +62,30 @@ def test_one_rank_keeps_its_rows_and_sums_each_up() -> None:
     assert np.ravel(found.values).tolist() == [3.0, 5.0]
     assert same.numpy().tolist() == [2.0, 4.0]
     assert norm.numpy() == pytest.approx(np.sqrt(1 + 25 + 4 + 4 + 16))
+
+
+def test_what_is_sent_has_one_shape_however_many_rows_a_batch_looks_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import horovod.tensorflow as hvd
+
+    hvd.init()
+    sent: list[tuple[int, ...]] = []
+
+    def noted(values: tf.Tensor, **_: object) -> tf.Tensor:
+        sent.append(tuple(values.shape))
+        return values
+
+    monkeypatch.setattr(hvd, "size", lambda: 2)
+    monkeypatch.setattr(hvd, "allgather", noted)
+    monkeypatch.setattr(hvd, "allreduce", noted)
+    for looked_up in ([2, 0, 2], [1, 2, 3, 4, 5]):
+        rows = tf.constant(looked_up)
+        slices = tf.IndexedSlices(tf.ones([len(looked_up), 1]), rows, tf.constant([9000, 1]))
+        reducer = Reducer(RanksSettings(), {"items": "unique"})
+        (found,), _, _ = reducer([slices], ["items/embeddings"], tf.constant(1.5))
+        each = sorted(set(looked_up))
+        assert found.indices.numpy().tolist() == each
+        assert np.ravel(found.values).tolist() == [looked_up.count(row) for row in each]
+    assert len(sent) == 4
+    assert sent[:2] == sent[2:]
