@@ -244,7 +244,10 @@ class TrainSettings(Section):
     learning_rate: float = Field(2e-3, gt=0)
     increment_learning_rate: float = Field(3e-4, gt=0)
     increment_rate_steps: int = Field(
-        100, ge=0, description="fine-tunes of fewer learn in proportion faster; 0: all at one rate"
+        200, ge=0, description="fine-tunes of fewer learn in proportion faster; 0: all at one rate"
+    )
+    increment_share: float = Field(
+        0.5, gt=0, le=1, description="of a fast fine-tune's way from its parent that is kept"
     )
     optimizer: Literal["adam", "sgd"] = "adam"
     precision: Literal["float32", "bfloat16"] = Field(

@@ -26,13 +26,14 @@ from recsys_lib.model.tail import Cut
 from recsys_lib.model.tensorflow import tf
 from recsys_lib.model.weights import load_arrays, named_arrays
 from recsys_lib.settings import ModelSettings
+from recsys_lib.train.averages import between
 from recsys_lib.train.checkpoint import Keeper
 from recsys_lib.train.feed import Feed, Reader
 from recsys_lib.train.lesson import Lesson
 from recsys_lib.train.loss import answers, mixture_loss
 from recsys_lib.train.masks import by_layer, check_equal_on_all_ranks, check_masks
 from recsys_lib.train.optimizers import load_slots, optimizer, save_slots
-from recsys_lib.train.pace import highest_rate, pass_size, schedule, steps_of
+from recsys_lib.train.pace import highest_rate, kept_share, pass_size, schedule, steps_of
 from recsys_lib.train.steps import Signature, prefetched, signature_of, step_function, teacher
 from recsys_lib.train.validation import BATCHES, Validation
 from recsys_lib.types import Exemplars
@@ -209,6 +210,9 @@ def _learned(lesson: Lesson, material: Material, student: Student) -> Course:
             break
     _rest(lesson)
     arrays = watch.best if watch and watch.best else named_arrays(network)
+    if material.parent:
+        share = kept_share(lesson, steps, student.whole)
+        arrays = between(material.parent.arrays, arrays, share)
     return Course(arrays, curve, sparse, watch.curve if watch else [], step + 1)
 
 

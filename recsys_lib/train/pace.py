@@ -37,6 +37,19 @@ def highest_rate(lesson: Lesson, steps: int, whole: int, first: bool) -> float:
     return max(plain, min(faster, train.learning_rate)) * share
 
 
+def kept_share(lesson: Lesson, steps: int, whole: int) -> float:
+    """How much of the way from its parent's weights a fine-tune's are kept.
+
+    All of one at `increment_learning_rate`, and of one that learns faster so much less, at least
+    `increment_share`: it strays. All of what a wide model teaches: its parent knew nothing yet.
+    """
+    train = lesson.train
+    if lesson.teacher:
+        return 1.0
+    plain = train.increment_learning_rate * min(1.0, whole / train.batch_size)
+    return max(train.increment_share, plain / highest_rate(lesson, steps, whole, first=False))
+
+
 def schedule(step: int, steps: int, warmup: float) -> float:
     """Linear warm-up, then a half cosine down to a twentieth."""
     rising = max(1, round(warmup * steps))

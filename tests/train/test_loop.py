@@ -123,6 +123,27 @@ def test_an_increment_starts_where_its_parent_ended(shop: Shop, first: Learned) 
     assert after.bundle.optimizer["step"] == before.optimizer["step"] + after.summary["steps"]
 
 
+def test_a_fast_increment_ends_half_way_from_its_parent_and_is_pruned_all_the_same(
+    shop: Shop, first: Learned, tmp_path: Path
+) -> None:
+    fast = {"increment_epochs": 1.0, "increment_rate_steps": 1000, "increment_learning_rate": 1e-3}
+
+    def learned(share: float) -> Learned:
+        train = TRAIN.model_copy(update={**fast, "increment_share": share})
+        made = shop.lesson((3, 3), tmp_path / str(share), train=train, prune=PRUNE)
+        return learn(replace(made, parent=first.lesson.folder, rehearse=(0, 2)))
+
+    whole, half = learned(1.0), learned(0.5)
+    old = first.bundle.grown(whole.bundle.catalog).arrays
+    for name, array in whole.bundle.arrays.items():
+        middle = np.where(array == 0, 0, (old[name] + array) / 2)
+        assert half.bundle.arrays[name] == pytest.approx(middle, abs=1e-6), name
+    assert half.summary["sparsity"] == whole.summary["sparsity"]
+    assert half.summary["sparsity"]["total"] > 0.5
+    for name, slot in whole.bundle.optimizer.items():
+        assert np.array_equal(half.bundle.optimizer[name], slot), name
+
+
 def test_rows_of_items_outside_an_increment_stay_to_the_bit(shop: Shop, first: Learned) -> None:
     folder = Path(first.lesson.folder).with_name("narrow")
     change = {"increment_epochs": 0.1, "full_softmax_items": 0, "negatives": 1}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from recsys_lib.train.lesson import Lesson
-from recsys_lib.train.pace import highest_rate, steps_of
+from recsys_lib.train.pace import highest_rate, kept_share, steps_of
 from tests.train.shop import TRAIN, Shop
 
 
@@ -47,3 +47,17 @@ def test_a_short_increment_moves_weights_as_far_as_a_longer_one(
     told["increment_learning_rate"] = 0.01
     lesson = replace(lesson, train=TRAIN.model_copy(update={**told, "batch_size": 64}))
     assert highest_rate(lesson, steps, 64, first=False) >= 0.01, "what was set is never lowered"
+
+
+@pytest.mark.parametrize(
+    ("steps", "share"), [(400, 1.0), (200, 1.0), (160, 0.8), (100, 0.5), (10, 0.5)]
+)
+def test_the_faster_an_increment_learns_the_less_of_its_way_is_kept(
+    lesson: Lesson, steps: int, share: float
+) -> None:
+    told = {"learning_rate": 0.005, "increment_learning_rate": 0.001, "increment_rate_steps": 200}
+    train = TRAIN.model_copy(update={**told, "batch_size": 64, "increment_share": 0.5})
+    lesson = replace(lesson, train=train)
+    assert kept_share(lesson, steps, 64) == pytest.approx(share)
+    assert kept_share(lesson, 2 * steps, 32) == pytest.approx(share)
+    assert kept_share(replace(lesson, teacher="wide"), steps, 64) == 1
