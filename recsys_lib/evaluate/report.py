@@ -65,8 +65,8 @@ def html(summary: RunSummary) -> str:
 <header><p class=kind>Alluvium run report</p><h1>{escape(summary.name)}</h1>
 <p>{escape(_story(summary))}</p></header>
 <section class=cards>{"".join(_cards(summary))}</section>
-<section><h2>Window by window</h2>{_table(_rows(summary))}<p class=small>{_LEGEND}</p>
-</section>
+<section><h2>{named(summary.metric)} by window</h2>{_table(_rows(summary))}
+<p class=small>{_LEGEND}</p></section>
 <section><h2>Over all windows</h2>{_table(_overall(summary))}</section>
 <section>{plots}</section>
 <section><h2>Verdicts</h2><ul>{"".join(_verdicts(summary))}</ul></section>
@@ -196,7 +196,8 @@ background:none;border:0}
 .cards p{margin:0;color:#667484;font-size:13px}.cards b{font-size:26px}
 .wide{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 th,td{padding:5px 10px;text-align:right;white-space:nowrap;font-size:13.5px}
-th{color:#667484;font-weight:600;border-bottom:2px solid #e3e7ec}
+th{color:#667484;font-weight:600;border-bottom:2px solid #e3e7ec;
+white-space:normal;vertical-align:bottom}
 td{border-bottom:1px solid #eef1f4}tbody tr:hover{background:#f6f9fb}
 th:first-child,td:first-child{text-align:left}
 .small{color:#667484;font-size:13px;margin-bottom:0}

@@ -44,6 +44,7 @@ def test_sessions_are_told_by_their_own_metric_in_the_page_too() -> None:
     page = html(run)
     assert table(run).splitlines()[-1].split()[0] == "mrr@20"
     assert "MRR@20, incremental" in page
+    assert "<h2>MRR@20 by window</h2>" in page
     assert "<th>recall@20</th>" in page
     assert "MRR@20, scored before the window was learned" in pictures(run)
 
