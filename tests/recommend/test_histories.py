@@ -194,6 +194,31 @@ def test_text_of_a_csv_is_read_as_a_list(text: str) -> None:
     assert read({"request_id": ["x"], "items": [text]}).items.tolist() == [1, 2, 0]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        """["a, b", "it's", "\\u540d"]""",
+        """['a, b', "it's", '\u540d']""",
+        """['a, b' "it's"
+ '\u540d']""",
+    ],
+    ids=["JSON", "list", "numpy"],
+)
+def test_ids_in_the_text_of_a_csv_may_hold_spaces_commas_and_quotes(text: str) -> None:
+    shop = catalog_of(3)
+    shop = type(shop)(**{**vars(shop), "ids": np.array(["", "a, b", "it's", "\u540d"])})
+    assert read({"request_id": ["x"], "items": [text]}, catalog=shop).items.tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize("quote", ["'", '"'])
+def test_times_in_the_text_of_a_csv_may_have_a_space_before_the_hour(quote: str) -> None:
+    times = f"[{quote}2020-01-13 00:00:00{quote}, {quote}2020-01-16 12:00:00{quote}]"
+    assert read({"request_id": ["x"], "items": ["[a, b]"], "times": [times]}).at.tolist() == [
+        1,
+        1.5,
+    ]
+
+
 @pytest.mark.parametrize("text", ["", "[]", None])
 def test_empty_text_of_a_csv_is_an_empty_history(text: str | None) -> None:
     items = pa.array([text, "a"], pa.string())
