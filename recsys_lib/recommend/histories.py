@@ -234,7 +234,9 @@ def _values(batch: pa.Table, name: str, lengths: NDArray[np.int64]) -> pa.Array:
 
 def _indices(values: pa.Array, words: Words) -> Ints:
     """Index of each id in `words`; 0 for what is not there."""
-    if pa.types.is_floating(values.type):  # 12.0 is item "12"
+    if pa.types.is_floating(values.type):
         values = pc.cast(values, pa.int64(), safe=False)
-    texts = pc.cast(values, pa.string()).to_pylist()
+    # As landing reads them: pandas writes integer ids with gaps as 12.0.
+    plain = pc.replace_substring_regex(pc.cast(values, pa.string()), r"^([-+]?\d+)\.0+$", r"\1")
+    texts = plain.to_pylist()
     return np.fromiter((words.get(text, 0) for text in texts), np.int32, len(texts))

@@ -39,7 +39,7 @@ def test_the_empty_id_is_not_an_item() -> None:
     assert read({"request_id": ["x"], "items": [["", None, "a"]]}).items.tolist() == [0, 0, 1]
 
 
-@pytest.mark.parametrize("items", [[12, 7], [12.0, 7.0], ["12", "7"]])
+@pytest.mark.parametrize("items", [[12, 7], [12.0, 7.0], ["12", "7"], ["12.0", "7.00"]])
 def test_numbers_name_the_same_items_as_their_text(items: list[Any]) -> None:
     shop = catalog_of(2)
     shop = type(shop)(**{**vars(shop), "ids": np.array(["", "7", "12"])})
