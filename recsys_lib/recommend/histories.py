@@ -173,6 +173,8 @@ def _lists(batch: pa.Table, name: str) -> pa.ListArray:
     column = batch.column(name).combine_chunks()
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
+    if pa.types.is_null(column.type):  # nobody has a history, or there is no request
+        column = column.cast(pa.list_(pa.string()))
     if pa.types.is_primitive(column.type) and not pa.types.is_boolean(column.type):
         # CSV whose lists all have one element
         offsets = offsets_of(np.asarray(column.is_valid()).astype(np.int64)).astype(np.int32)

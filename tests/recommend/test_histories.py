@@ -53,6 +53,12 @@ def test_requests_without_any_item_are_empty_histories() -> None:
     assert histories.offsets.tolist() == [0, 0, 0, 1]
 
 
+@pytest.mark.parametrize("items", [[], [None], [[]]])
+def test_a_table_in_which_nobody_has_a_history_is_one_of_empty_histories(items: list[Any]) -> None:
+    ids = ["x"] * len(items)
+    assert len(read({"request_id": ids, "items": items, "times": items})) == len(items)
+
+
 def test_request_ids_of_any_type_come_back_as_text() -> None:
     ids, _ = asking().histories(pa.table({"request_id": [7, 8], "items": [["a"], ["b"]]}))
     assert ids.to_pylist() == ["7", "8"]
