@@ -44,19 +44,24 @@ def staged(context: Context, events: str, increments: int | None) -> Plan:
 
 
 def table_faults(context: Context) -> list[str]:
-    """What is wrong with what the mapping says of the shop's tables, to be told before a row lands.
-
-    Raises SourceError where one is not there.
-    """
+    """What is wrong with what the mapping says of the shop's tables, before a row lands."""
     mapping, found = context.mapping, list[str]()
     for name, table in (("items", mapping.items), ("users", mapping.users)):
         if table is not None and table.path not in (None, FROM_SOURCE):
             texts = {f"{name}.{place}": text for place, text in attributes.texts_of(table).items()}
-            found = [*found, *faults(texts, read_log(context.spark, str(table.path)))]
+            found = [*found, *_faults_of(context, name, str(table.path), texts)]
     if mapping.plans is not None:
-        rows = read_log(context.spark, mapping.plans.path)
-        found = [*found, *faults(plans.texts_of(mapping.plans), rows)]
+        texts = plans.texts_of(mapping.plans)
+        found = [*found, *_faults_of(context, "plans", mapping.plans.path, texts)]
     return found
+
+
+def _faults_of(context: Context, name: str, path: str, texts: dict[str, str | None]) -> list[str]:
+    try:
+        rows = read_log(context.spark, path)
+    except SourceError as error:
+        return [f"{name}.path: {error}"]
+    return faults(texts, rows)
 
 
 def ingest(context: Context, windows: range) -> dict[str, Any]:

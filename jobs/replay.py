@@ -152,6 +152,7 @@ def finish(context: Context, started: float) -> RunSummary:
         windows=windows,
         overall=_overall(context),
         champion=champion.version if champion else None,
+        metric="f1@10" if context.mapping.task == "next_window" else "mrr@20",
         settings=context.settings.model_dump(mode="json", exclude={"run": {"out"}}),
         versions={
             "alluvium": __version__,
@@ -180,8 +181,7 @@ def _overall(context: Context) -> dict[str, EvalReport]:
 def _farewell(context: Context, summary: RunSummary) -> None:
     out = context.out
     shown = _relative(out)
-    metric = "f1@10" if context.mapping.task == "next_window" else "mrr@20"
-    print(f"\n{metric} by window, scored before learning\n\n{table(summary, metric)}\n")
+    print(f"\n{summary.metric} by window, scored before learning\n\n{table(summary)}\n")
     print(f"report   {shown}/report.html, {shown}/report.json")
     print(f"tables   {shown}/lake ({TABLE}: 20 for every user, with the model's version)")
     print(f"versions {_mlflow(context, shown)}")

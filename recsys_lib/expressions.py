@@ -115,6 +115,8 @@ def _reason(text: str, error: PySparkException, columns: list[str]) -> str:
     lowered = {c.lower(): c for c in columns}
     near = get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.4)
     hint = f"did you mean {lowered[near[0]]!r}? " if near else ""
+    if name == text.strip() and not near:
+        hint = f"a constant has quotes of its own: \"'{name}'\"; "
     return f"no column {name!r}; {hint}the log has {', '.join(columns)}"
 
 

@@ -237,7 +237,10 @@ class TrainSettings(Section):
     rank_rows: int = Field(4000, ge=1, description="to learn; of fewer, fewer ranks are started")
     threads_per_rank: int = Field(1, ge=1)
     epochs: float = Field(2.0, gt=0)
-    min_steps: int = Field(300, ge=1, description="of a first model, however few examples")
+    min_steps: int = Field(300, ge=1, description="of a first model that has few examples")
+    min_steps_epochs: float = Field(
+        32.0, gt=0, description="passes over few examples that min_steps may make of a lesson"
+    )
     increment_epochs: float = Field(1.0, gt=0)
     increment_steps: int = Field(30, ge=1, description="of a fine-tune, however few examples")
     batch_size: int = Field(128, ge=1, description="examples a step over all ranks")

@@ -9,7 +9,7 @@ from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
 
 from recsys_lib.errors import SettingsError
-from recsys_lib.expressions import check, column, identifier, stamp
+from recsys_lib.expressions import check, column, faults, identifier, stamp
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,11 @@ def test_a_price_below_one_is_not_below_zero(spark: SparkSession) -> None:
 def test_a_column_may_have_any_name(spark: SparkSession) -> None:
     rows = spark.createDataFrame([("x",)], "`Customer ID.1` string")
     assert rows.select(column("Customer ID.1", rows)).collect()[0][0] == "x"
+
+
+def test_a_constant_without_quotes_is_told_how_to_write_it(spark: SparkSession) -> None:
+    rows = spark.createDataFrame([("x",)], "CustomerID string")
+    assert """a constant has quotes of its own: "'buy'";""" in faults({"type": "buy"}, rows)[0]
 
 
 def test_every_fault_of_a_mapping_comes_at_once_with_the_nearest_name(spark: SparkSession) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
+from pyarrow import csv
 from pyspark.sql import SparkSession
 
 from recsys_lib.adapters.folders import file_system, resolve
@@ -21,6 +22,13 @@ FORMATS = {
     ".jsonl": "json",
     ".csv": "csv",
 }
+# Ids are text: to guess at their type would make 7 of 007. NumPy's arrays print over many lines.
+CSV = ds.CsvFileFormat(
+    parse_options=csv.ParseOptions(newlines_in_values=True),
+    convert_options=csv.ConvertOptions(
+        column_types={"request_id": pa.string(), "items": pa.string()}
+    ),
+)
 Answer = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
 
@@ -80,7 +88,7 @@ def dataset(source: str) -> ds.Dataset:
     if form is None:
         raise SourceError(f"{source} must end in one of {', '.join(FORMATS)}, got {suffix!r}")
     try:
-        made = ds.dataset(path, filesystem=fs, format=form)
+        made = ds.dataset(path, filesystem=fs, format=CSV if form == "csv" else form)
         made.schema  # noqa: B018  (reads the first file)
     except (pa.ArrowException, OSError) as error:
         first = str(error).splitlines()[0]

@@ -30,6 +30,7 @@ COLORS = {
     "candidate": "#d1495b",
     "champion": "#2f6f8f",
 }
+NAMES = {"f1": "F1", "mrr": "MRR", "ndcg": "nDCG"}
 CYCLE = ("#2f6f8f", "#c8a13a", "#5b9e6f", "#8e6bbf", "#d1495b", "#7a8598", "#4db6ac", "#b0785a")
 SMALL = 9
 
@@ -39,11 +40,17 @@ def label(scorer: str) -> str:
     return LABELS.get(scorer, scorer.replace("_", " "))
 
 
+def named(metric: str) -> str:
+    """A metric's name as people write it: mrr@20 is MRR@20."""
+    kind, _, depth = metric.partition("@")
+    return f"{NAMES.get(kind, kind)}@{depth}"
+
+
 def pictures(summary: RunSummary) -> dict[str, Figure]:
     """Title -> figure, in the order of the report; a picture without data is left out."""
     out: dict[str, Figure] = {}
     for metric, title in (
-        ("f1@10", "F1@10, scored before the window was learned"),
+        (summary.metric, f"{named(summary.metric)}, scored before the window was learned"),
         ("ndcg@10", "nDCG@10"),
         ("new:f1@10", "F1@10 among items new to the user"),
     ):

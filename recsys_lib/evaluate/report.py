@@ -9,7 +9,7 @@ from dataclasses import asdict
 from html import escape
 from typing import TYPE_CHECKING, TypeVar
 
-from recsys_lib.evaluate.plots import label, pictures
+from recsys_lib.evaluate.plots import label, named, pictures
 from recsys_lib.evaluate.summary import RunSummary, WindowSummary, to_json, value_of
 from recsys_lib.types import Place
 
@@ -31,9 +31,9 @@ def write_report(summary: RunSummary, out: P) -> tuple[P, P]:
     return data, page
 
 
-def table(summary: RunSummary, metric: str = "f1@10") -> str:
+def table(summary: RunSummary) -> str:
     """Window by window: the metric of each scorer, the verdict, and the seconds it all took."""
-    rows = _rows(summary, metric)
+    rows = _rows(summary)
     widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
     lines = ["  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
     rule = "-" * len(lines[0])
@@ -65,8 +65,8 @@ def html(summary: RunSummary) -> str:
 <header><p class=kind>Alluvium run report</p><h1>{escape(summary.name)}</h1>
 <p>{escape(_story(summary))}</p></header>
 <section class=cards>{"".join(_cards(summary))}</section>
-<section><h2>Window by window</h2>{_table(_rows(summary, "f1@10"))}<p class=small>{_LEGEND}</p>
-</section>
+<section><h2>{named(summary.metric)} by window</h2>{_table(_rows(summary))}
+<p class=small>{_LEGEND}</p></section>
 <section><h2>Over all windows</h2>{_table(_overall(summary))}</section>
 <section>{plots}</section>
 <section><h2>Verdicts</h2><ul>{"".join(_verdicts(summary))}</ul></section>
@@ -77,8 +77,9 @@ def html(summary: RunSummary) -> str:
 """
 
 
-def _rows(summary: RunSummary, metric: str) -> list[list[str]]:
+def _rows(summary: RunSummary) -> list[list[str]]:
     """Cells of the table: a head, a row for each window, a row of means."""
+    metric = summary.metric
     scorers = [name for name in COLUMNS if name in summary.scorers()]
     head = ["window", "rows", "quarantined", *map(label, scorers), "verdict", "seconds"]
     body = [
@@ -106,7 +107,8 @@ def _rows(summary: RunSummary, metric: str) -> list[list[str]]:
 
 def _overall(summary: RunSummary) -> list[list[str]]:
     metrics = ["precision@10", "recall@10", "f1@10", "ndcg@10", "hit@10", "mrr@10"]
-    metrics = [*metrics, "new:f1@10", "new:ndcg@10"]
+    sessions = [] if summary.metric in metrics else [summary.metric, "recall@20"]
+    metrics = [*sessions, *metrics, "new:f1@10", "new:ndcg@10"]
     shown = [
         m for m in metrics if any(not math.isnan(summary.mean(s, m)) for s in summary.scorers())
     ]
@@ -131,14 +133,14 @@ def _story(summary: RunSummary) -> str:
 
 
 def _cards(summary: RunSummary) -> Iterable[str]:
-    ours, stale = (summary.mean(name, "f1@10") for name in ("candidate", "stale"))
+    ours, stale = (summary.mean(name, summary.metric) for name in ("candidate", "stale"))
     gain = f"{ours / stale - 1:+.1%} against the stale model" if stale > 0 else ""
     rows = sum(window.rows for window in summary.windows)
     lost = sum(sum(window.quarantined.values()) for window in summary.windows)
     judged = [window.verdict for window in summary.windows if window.verdict]
     promoted = sum(1 for verdict in judged if verdict.promote)
     spent = sum(sum(window.seconds.values()) for window in summary.windows)
-    yield _card("F1@10, incremental", _number(ours), gain)
+    yield _card(f"{named(summary.metric)}, incremental", _number(ours), gain)
     yield _card("rows landed", f"{rows:,}", f"{lost:,} in quarantine")
     yield _card("promotions", f"{promoted}", f"of {len(judged)} candidates judged")
     yield _card("wall time", f"{spent / 60:,.1f} min", f"{len(summary.windows)} increments")
@@ -194,7 +196,8 @@ background:none;border:0}
 .cards p{margin:0;color:#667484;font-size:13px}.cards b{font-size:26px}
 .wide{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 th,td{padding:5px 10px;text-align:right;white-space:nowrap;font-size:13.5px}
-th{color:#667484;font-weight:600;border-bottom:2px solid #e3e7ec}
+th{color:#667484;font-weight:600;border-bottom:2px solid #e3e7ec;
+white-space:normal;vertical-align:bottom}
 td{border-bottom:1px solid #eef1f4}tbody tr:hover{background:#f6f9fb}
 th:first-child,td:first-child{text-align:left}
 .small{color:#667484;font-size:13px;margin-bottom:0}

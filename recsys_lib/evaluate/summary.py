@@ -54,13 +54,15 @@ class WindowSummary:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """A whole run. `overall`: scorer -> metrics averaged over users, then over windows."""
+    """A whole run. `overall`: scorer -> metrics averaged over users, then over windows; `metric`:
+    the one that the task is told by."""
 
     name: str
     data: str
     windows: tuple[WindowSummary, ...]
     overall: dict[str, EvalReport] = field(default_factory=dict)
     champion: int | None = None
+    metric: str = "f1@10"
     settings: Plain = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
 

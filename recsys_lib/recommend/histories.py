@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +24,7 @@ from recsys_lib.model.ragged import offsets_of
 
 SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 DAY = 86_400.0
+WORD = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\s,]+""")
 Words = dict[str, int]
 ANSWERS = pa.schema(
     [
@@ -170,18 +173,36 @@ def _lists(batch: pa.Table, name: str) -> pa.ListArray:
     column = batch.column(name).combine_chunks()
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
+    if pa.types.is_null(column.type):  # nobody has a history, or there is no request
+        column = column.cast(pa.list_(pa.string()))
     if pa.types.is_primitive(column.type) and not pa.types.is_boolean(column.type):
         # CSV whose lists all have one element
         offsets = offsets_of(np.asarray(column.is_valid()).astype(np.int64)).astype(np.int32)
         return pa.ListArray.from_arrays(pa.array(offsets), column.drop_null())
     if _is_text(column.type):
-        # CSV: "12 7 31" or "[12, 7, 31]"; nothing between the brackets is an empty list.
-        text = pc.utf8_trim(column, characters="[] \"'")
-        text = pc.if_else(pc.equal(text, ""), pa.scalar(None, text.type), text)
-        column = pc.split_pattern_regex(text, r"[\s,\"']+")
+        column = pa.array(map(_elements, column.to_pylist()), pa.list_(pa.string()))
     if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
         raise SourceError(f"{name} must be a column of lists, got {column.type}")
     return column
+
+
+def _elements(text: str | None) -> list[str | None]:
+    """What a CSV has for a list: JSON, a list or an array as Python prints it, or 12 7 31."""
+    inner = (text or "").strip()
+    if not inner.startswith("["):
+        return [word for word in re.split(r"[\s,\"']+", inner) if word]
+    try:
+        found = json.loads(inner, parse_int=str, parse_float=str, parse_constant=str)
+        return [None if value is None else str(value) for value in found]
+    except ValueError:
+        return [_unquoted(word) for word in WORD.findall(inner.strip("[]"))]
+
+
+def _unquoted(word: str) -> str:
+    try:
+        return str(ast.literal_eval(word)) if word[0] in "'\"" else word
+    except (ValueError, SyntaxError):
+        return word.strip("'\"")
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -215,7 +236,9 @@ def _values(batch: pa.Table, name: str, lengths: NDArray[np.int64]) -> pa.Array:
 
 def _indices(values: pa.Array, words: Words) -> Ints:
     """Index of each id in `words`; 0 for what is not there."""
-    if pa.types.is_floating(values.type):  # 12.0 is item "12"
+    if pa.types.is_floating(values.type):
         values = pc.cast(values, pa.int64(), safe=False)
-    texts = pc.cast(values, pa.string()).to_pylist()
+    # As landing reads them: pandas writes integer ids with gaps as 12.0.
+    plain = pc.replace_substring_regex(pc.cast(values, pa.string()), r"^([-+]?\d+)\.0+$", r"\1")
+    texts = plain.to_pylist()
     return np.fromiter((words.get(text, 0) for text in texts), np.int32, len(texts))

@@ -18,7 +18,10 @@ def steps_of(lesson: Lesson, examples: int, whole: int, first: bool) -> int:
     """`whole`: examples of a step over all ranks."""
     epochs = lesson.train.epochs if first else lesson.train.increment_epochs
     share = 1 + (lesson.train.rehearsal if lesson.rehearse else 0.0)
-    least = lesson.train.min_steps if first else lesson.train.increment_steps
+    least = lesson.train.increment_steps
+    if first:
+        passes = math.ceil(examples * lesson.train.min_steps_epochs / whole)
+        least = min(lesson.train.min_steps, max(least, passes))
     return max(least, math.ceil(examples * share * epochs / whole))
 
 

@@ -137,6 +137,15 @@ def test_what_cannot_be_read_is_said_in_one_sentence(
         dataset(str(tmp_path / name))
 
 
+def test_ids_in_a_csv_keep_their_zeros_and_an_array_its_lines(tmp_path: Path) -> None:
+    path = tmp_path / "asked.csv"
+    path.write_text('request_id,items\n007,0042\n008,"[1 2\n 3]"\n')
+    assert dataset(str(path)).to_table().to_pydict() == {
+        "request_id": ["007", "008"],
+        "items": ["0042", "[1 2\n 3]"],
+    }
+
+
 def test_compressed_files_are_known_by_the_ending_before(tmp_path: Path) -> None:
     import gzip
 

@@ -74,7 +74,9 @@ class Load:
     def train(self, ranks: int) -> TrainSettings:
         size = self.batch * ranks
         count = WARM + self.examples // size
-        return TrainSettings(batch_size=size, ranks=ranks, min_steps=count, epochs=1e-9)
+        return TrainSettings(
+            batch_size=size, ranks=ranks, min_steps=count, min_steps_epochs=1e9, epochs=1e-9
+        )
 
 
 def launched(lesson: Lesson, ranks: int, load: Load, core: int = 0) -> dict[str, Any]:

@@ -49,7 +49,12 @@ def history(
 
 def turn(history: Shop, name: str) -> tuple[str, list[object]]:
     """Long enough in its training for a fault to hit it, with a checkpoint every second."""
-    more = {"kafka.topic": "history", "train.min_steps": 1500, "ranks.checkpoint_seconds": 1}
+    more = {
+        "kafka.topic": "history",
+        "train.min_steps": 1500,
+        "train.min_steps_epochs": 1e9,
+        "ranks.checkpoint_seconds": 1,
+    }
     return history.remote(name, **more, **{"ranks.wait_seconds": 20, "ranks.stall_seconds": 20})
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from recsys_lib.evaluate.plots import pictures
 from recsys_lib.evaluate.report import html, table, verdict_word, write_report
 from recsys_lib.evaluate.summary import RunSummary, WindowSummary, to_json
+from recsys_lib.types import Estimate, EvalReport
 from tests.evaluate.runs import small_run
 
 
@@ -33,6 +34,19 @@ def test_table_tells_the_run_window_by_window() -> None:
     assert "no rows landed" in lines[4]
     assert lines[-1].split()[:3] == ["f1@10", "1,200", "110"]
     assert "1 promoted" in lines[-1]
+
+
+def test_sessions_are_told_by_their_own_metric_in_the_page_too() -> None:
+    found = {"mrr@20": Estimate(0.3, 0.2, 0.4), "recall@20": Estimate(0.6, 0.5, 0.7)}
+    reports = {"candidate": EvalReport("candidate", 4, 60, found, {})}
+    window = WindowSummary(4, reports=reports, coverage={"candidate": 0.5})
+    run = RunSummary("x", "sessions", (window,), metric="mrr@20")
+    page = html(run)
+    assert table(run).splitlines()[-1].split()[0] == "mrr@20"
+    assert "MRR@20, incremental" in page
+    assert "<h2>MRR@20 by window</h2>" in page
+    assert "<th>recall@20</th>" in page
+    assert "MRR@20, scored before the window was learned" in pictures(run)
 
 
 def test_candidate_that_is_the_champion_already_is_said_so() -> None:

@@ -72,7 +72,7 @@ def empty_log(made: Shop, folder: Path) -> list[object]:
 
 
 def missing_item_table(made: Shop, folder: Path) -> list[object]:
-    mapping = shop.write_mapping(folder / "m.yaml", folder / "gone.csv")
+    mapping = shop.write_mapping(folder / "m.yaml", folder / "gone.csv", user="visitr")
     return ["--events", made.csv, "--mapping", mapping, "--out", folder / "out"]
 
 
@@ -91,7 +91,7 @@ ERRORS: list[tuple[Case, list[str]]] = [
     (unknown_targets, ["['purchase']", "['buy', 'view']"]),
     (times_not_read, ["usable time", "time.timestamp"]),
     (empty_log, ["no rows"]),
-    (missing_item_table, ["gone.csv", "no such file"]),
+    (missing_item_table, ["items.path:", "gone.csv", "no such file", "'visitor'?", "2 faults"]),
 ]
 
 

@@ -39,7 +39,7 @@ def test_the_empty_id_is_not_an_item() -> None:
     assert read({"request_id": ["x"], "items": [["", None, "a"]]}).items.tolist() == [0, 0, 1]
 
 
-@pytest.mark.parametrize("items", [[12, 7], [12.0, 7.0], ["12", "7"]])
+@pytest.mark.parametrize("items", [[12, 7], [12.0, 7.0], ["12", "7"], ["12.0", "7.00"]])
 def test_numbers_name_the_same_items_as_their_text(items: list[Any]) -> None:
     shop = catalog_of(2)
     shop = type(shop)(**{**vars(shop), "ids": np.array(["", "7", "12"])})
@@ -51,6 +51,12 @@ def test_requests_without_any_item_are_empty_histories() -> None:
     items = pa.array([[], None, ["a"]], pa.list_(pa.string()))
     histories = read({"request_id": ["x", "y", "z"], "items": items})
     assert histories.offsets.tolist() == [0, 0, 0, 1]
+
+
+@pytest.mark.parametrize("items", [[], [None], [[]]])
+def test_a_table_in_which_nobody_has_a_history_is_one_of_empty_histories(items: list[Any]) -> None:
+    ids = ["x"] * len(items)
+    assert len(read({"request_id": ids, "items": items, "times": items})) == len(items)
 
 
 def test_request_ids_of_any_type_come_back_as_text() -> None:
@@ -192,6 +198,31 @@ def test_a_csv_column_of_single_items_is_a_column_of_short_lists() -> None:
 @pytest.mark.parametrize("text", ["a b zz", "[a, b, zz]", "['a', 'b', 'zz']", '["a","b","zz"]'])
 def test_text_of_a_csv_is_read_as_a_list(text: str) -> None:
     assert read({"request_id": ["x"], "items": [text]}).items.tolist() == [1, 2, 0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        """["a, b", "it's", "\\u540d"]""",
+        """['a, b', "it's", '\u540d']""",
+        """['a, b' "it's"
+ '\u540d']""",
+    ],
+    ids=["JSON", "list", "numpy"],
+)
+def test_ids_in_the_text_of_a_csv_may_hold_spaces_commas_and_quotes(text: str) -> None:
+    shop = catalog_of(3)
+    shop = type(shop)(**{**vars(shop), "ids": np.array(["", "a, b", "it's", "\u540d"])})
+    assert read({"request_id": ["x"], "items": [text]}, catalog=shop).items.tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize("quote", ["'", '"'])
+def test_times_in_the_text_of_a_csv_may_have_a_space_before_the_hour(quote: str) -> None:
+    times = f"[{quote}2020-01-13 00:00:00{quote}, {quote}2020-01-16 12:00:00{quote}]"
+    assert read({"request_id": ["x"], "items": ["[a, b]"], "times": [times]}).at.tolist() == [
+        1,
+        1.5,
+    ]
 
 
 @pytest.mark.parametrize("text", ["", "[]", None])

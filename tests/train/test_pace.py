@@ -29,7 +29,14 @@ def test_a_large_increment_is_passed_over_as_often_as_is_set(lesson: Lesson) -> 
 
 def test_a_small_one_is_learned_for_as_many_steps_as_are_set(lesson: Lesson) -> None:
     assert steps_of(lesson, examples=10, whole=128, first=False) == 8
-    assert steps_of(lesson, examples=10, whole=128, first=True) == 50
+    assert steps_of(lesson, examples=800, whole=128, first=True) == 50
+
+
+def test_few_examples_are_not_learned_by_heart_for_the_sake_of_steps(lesson: Lesson) -> None:
+    train = lesson.train.model_copy(update={"min_steps_epochs": 4.0})
+    lesson = replace(lesson, train=train)
+    assert steps_of(lesson, examples=640, whole=128, first=True) == 20
+    assert steps_of(lesson, examples=10, whole=128, first=True) == 8, "as many as a fine-tune"
 
 
 @pytest.mark.parametrize(
