@@ -139,7 +139,7 @@ def test_new_items_and_changed_attributes_need_no_export(exact: Shipped) -> None
 @pytest.mark.parametrize("ann_items", [10**9, 10], ids=["multiplied", "searched"])
 def test_items_that_come_in_between_are_scored_at_once(exact: Shipped, ann_items: int) -> None:
     histories = asked(ITEMS)
-    before = ShippedScorer(replace(exact, search={"ann_items": ann_items, "rerank": 20}))
+    before = ShippedScorer(replace(exact, search={"ann_items": ann_items}))
     was, _ = before.top_k(histories, ITEMS)
     after = before.with_items(["new"], SHOP.attributes[5:6])
     grown = SHOP.extended(["new"], SHOP.attributes[5:6])
