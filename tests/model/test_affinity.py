@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -71,6 +71,7 @@ def test_a_shop_without_attributes_has_no_such_features() -> None:
 events = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 9)), max_size=12)
 
 
+@settings(deadline=None)
 @given(rows=st.lists(events, min_size=1, max_size=4), seed=st.integers(0, 9))
 def test_affinity_is_what_a_plain_loop_over_events_finds(
     rows: list[list[tuple[int, int]]], seed: int

@@ -92,7 +92,7 @@ class ShippedScorer:
     each needs its own.
     """
 
-    ROWS = 32
+    ROWS = 64
     """Histories that are answered together: what is held stays near the processor."""
 
     def __init__(
@@ -105,7 +105,7 @@ class ShippedScorer:
         tensorflow: bool = False,
     ) -> None:
         """`tensorflow`: ask the SavedModel and not LiteRT."""
-        self.name, self._threads = name, threads
+        self.name = name
         self.bundle = shipped if catalog is None else shipped.grown(catalog)
         self._encode: Any = (
             SavedEncoder(shipped.saved) if tensorflow else Encoder(shipped.encoder, threads)

@@ -49,7 +49,7 @@ class Search:
     def __init__(self, shelf: Shelf, typical: Floats, summed: int, seed: int = 7) -> None:
         """typical [K]: the taste of a usual user. The sum over all items is exact where there are
         no more than `summed`."""
-        self._typical = typical
+        self._typical, self._summed = typical, summed
         places = np.arange(1, shelf.items + 1)
         self.cells, self._bounds = _cells(shelf, typical, places)
         mass = np.exp(shelf.known[1:].astype(np.float64) @ typical)
@@ -70,11 +70,14 @@ class Search:
     def bounds(self, user: Floats, taste: Floats) -> Floats:
         """What no item of a cell exceeds: [B, C]."""
         length = np.sqrt(np.square(user).sum(1, keepdims=True))
-        asked = [user, length, np.maximum(taste, 0), np.minimum(taste, 0), np.ones_like(length)]
+        asked = [user, length, np.maximum(taste, 0), np.minimum(taste, 0)]
         return np.asarray(np.concatenate(asked, 1) @ self._bounds)
 
     def extended(self, shelf: Shelf) -> Search:
-        """The same with the items that `shelf` has at its end, which weigh nothing in the total."""
+        """The same with the items that `shelf` has at its end, which weigh nothing in an estimated
+        total."""
+        if shelf.items <= max(self._summed, len(self.cells[1])):
+            return Search(shelf, self._typical, self._summed)
         more = copy.copy(self)
         old = self.cells
         new, bounds = _cells(shelf, self._typical, np.arange(len(old[1]) + 1, shelf.items + 1))
@@ -91,8 +94,8 @@ class Search:
 
 CELL = 32
 """Items of a cell, at most."""
-ROUNDING = 1e-4
-"""Above every bound: sums of products differ by their order."""
+ROUNDING = np.float32(1e-5)
+"""By so much bounds are wider, relatively: sums of products differ by their order."""
 
 
 def _cells(shelf: Shelf, typical: Floats, places: Ints) -> tuple[Cells, Floats]:
@@ -110,8 +113,9 @@ def _cells(shelf: Shelf, typical: Floats, places: Ints) -> tuple[Cells, Floats]:
     middle = np.add.reduceat(vectors, starts) / sizes[:, None].astype(np.float32)
     apart = np.square(vectors - middle.repeat(sizes, 0)).sum(1, keepdims=True)
     radius = np.sqrt(np.maximum.reduceat(apart, starts))
-    box = np.maximum.reduceat(known, starts), np.minimum.reduceat(known, starts)
-    above = np.full_like(radius, ROUNDING)
+    radius += ROUNDING * (radius + np.linalg.norm(middle, axis=1, keepdims=True))
+    high, low = np.maximum.reduceat(known, starts), np.minimum.reduceat(known, starts)
+    box = high + ROUNDING * np.abs(high), low - ROUNDING * np.abs(low)
     found = places[order]
     cells = (
         offsets,
@@ -120,7 +124,7 @@ def _cells(shelf: Shelf, typical: Floats, places: Ints) -> tuple[Cells, Floats]:
         shelf.vectors.scales[found],
         known,
     )
-    return cells, np.ascontiguousarray(np.concatenate([middle, radius, *box, above], 1).T)
+    return cells, np.ascontiguousarray(np.concatenate([middle, radius, *box], 1).T)
 
 
 def _halves(matrix: Floats, places: Ints) -> Iterator[Ints]:

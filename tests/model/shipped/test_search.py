@@ -106,13 +106,23 @@ def test_more_than_there_is_brings_everything_once() -> None:
         assert sorted(row[np.isfinite(score)].tolist()) == list(range(1, 51))
 
 
+def with_one_more(shelf: Shelf) -> Shelf:
+    """That the first user likes best."""
+    vectors = np.concatenate([shelf.vectors.all(), USER[:1] * 3])
+    return Shelf(Rows.of(vectors, 8), np.concatenate([shelf.known, shelf.known[:1] * 0]))
+
+
 def test_items_that_come_later_are_found_and_the_others_stay() -> None:
-    small, large = shelf_of(400), shelf_of(400)
-    vectors = np.concatenate([large.vectors.all(), USER[:1] * 3])
-    more = Shelf(Rows.of(vectors, 8), np.concatenate([large.known, large.known[:1] * 0]))
-    search = search_of(small)
+    search = search_of(shelf_of(400), summed=0)
     before = best(search, 10)[0].tolist()
-    after = search.extended(more)
+    after = search.extended(with_one_more(shelf_of(400)))
     assert 401 in best(after, 10)[0][0]
     assert best(search, 10)[0].tolist() == before
     np.testing.assert_array_equal(search.total(USER, TASTE), after.total(USER, TASTE))
+
+
+def test_a_total_that_is_exact_stays_so_when_items_come() -> None:
+    more = with_one_more(shelf_of(400))
+    exact = np.log(np.exp(scores_of(more)).sum(1))
+    found = search_of(shelf_of(400)).extended(more).total(USER, TASTE)
+    np.testing.assert_allclose(found, exact, rtol=1e-4)
