@@ -92,7 +92,7 @@ class ShippedScorer:
     each needs its own.
     """
 
-    ROWS = 64
+    ROWS = 128
     """Histories that are answered together: what is held stays near the processor."""
 
     def __init__(
