@@ -29,7 +29,6 @@ setup(
         "ai-edge-litert==2.3.0",
         "delta-spark==4.4.0",
         "deltalake==1.6.6",
-        "faiss-cpu==1.15.1",
         "hdfs-native==0.14.7",
         "matplotlib>=3.9",
         "mlflow==3.17.2",

@@ -344,8 +344,9 @@ class CompressSettings(Section):
     distillation: float = Field(1.0, ge=0, description="weight of the dense model's word in it")
     bits: Literal[8, 32] = Field(8, description="of item vectors and tables that are shipped")
     encoder_bits: Literal[8, 32] = Field(32, description="of the encoder's weights")
-    ann_items: int = Field(10_000, ge=0, description="catalogues above are searched by faiss")
-    rerank: int = Field(20, ge=1, description="candidates of that search per answer, re-ranked")
+    ann_items: int = Field(
+        10_000, ge=0, description="of catalogues above, the sum over all items is estimated"
+    )
     floor: float = Field(0.01, ge=0, description="relative loss at which a smaller form still wins")
 
 

@@ -17,7 +17,7 @@ CODE = "code"
 PACKAGE, ROOMS = "recsys_lib", ("model", "recommend")
 """What answers needs these rooms, and the modules that stand beside them."""
 NEEDED = (
-    *("ai-edge-litert", "faiss-cpu", "numba", "numpy", "pandas", "protobuf", "pyarrow"),
+    *("ai-edge-litert", "numba", "numpy", "pandas", "protobuf", "pyarrow"),
     *("pydantic", "PyYAML"),
 )
 OPTIONAL = ("types", "times", "values", "now")

@@ -30,7 +30,7 @@ WEIGHTS = (
 )
 """Layers of the heads and of the attribute tower: answers are made of these beside the encoder."""
 LOSSY = 0.75, 0.25
-"""What eight bits and a search may cost: see `Golden.fault`."""
+"""What eight bits and an estimate may cost: see `Golden.fault`."""
 
 
 def export(
@@ -65,7 +65,7 @@ def export(
             copy_items=bundle.copy_items,
             lineage={k: v for k, v in bundle.lineage.items() if k in ("time", "axis", "mapping")},
             vocabulary_version=bundle.lineage.get("tables", {}).get("vocabulary", 0),
-            search={"ann_items": settings.ann_items, "rerank": settings.rerank},
+            search={"ann_items": settings.ann_items},
             encoder=litert(module, settings.encoder_bits),
             saved=saved,
             vectors=Rows.of(pool.vectors.numpy(), settings.bits),
@@ -100,8 +100,8 @@ def _learned(bundle: Bundle, golden: Histories) -> Golden:
 
 
 def _prove(scorer: ShippedScorer, learned: Golden, settings: CompressSettings) -> None:
-    searched = scorer.bundle.catalog.items > settings.ann_items
-    exact = settings.bits == settings.encoder_bits == 32 and not searched
+    summed = scorer.bundle.catalog.items <= settings.ann_items
+    exact = settings.bits == settings.encoder_bits == 32 and summed
     fault = learned.fault(scorer) if exact else learned.fault(scorer, *LOSSY)
     if fault:
         raise ModelError(

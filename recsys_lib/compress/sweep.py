@@ -15,7 +15,7 @@ from recsys_lib.settings import CompressSettings
 from recsys_lib.types import Estimate
 
 NEVER = 10**9
-"""As `ann_items`: the shop is multiplied through, however large it is."""
+"""As `ann_items`: the sum over all items is exact, however many there are."""
 WARM = 10
 
 
@@ -30,8 +30,8 @@ class Shape:
     def name(self) -> str:
         s = self.settings
         width = "wide" if self.share == 1 else f"width {self.share:g}"
-        search = "all items" if s.ann_items == NEVER else "searched"
-        return f"{width}, {s.bits} bits, encoder {s.encoder_bits} bits, {search}"
+        total = "exact" if s.ann_items == NEVER else "estimated"
+        return f"{width}, {s.bits} bits, encoder {s.encoder_bits} bits, sum {total}"
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Measured:
 
 def shapes(settings: CompressSettings, shares: Sequence[float], items: int) -> list[Shape]:
     """The plain form of the network first, then what saves more and more; each width after the one
-    before it. A shop of fewer than `ann_items` is never searched."""
+    before it. The sum over all items is never estimated where there are fewer than `ann_items`."""
     plain = settings.model_copy(update={"bits": 32, "encoder_bits": 32, "ann_items": NEVER})
     steps = [plain, plain.model_copy(update={"bits": 8})]
     if items > settings.ann_items:

@@ -25,12 +25,15 @@ LITTLE = 0.01
 def with_affinity(copied: Copies, near: Nearby, attributes: Ints) -> tuple[Copies, Nearby]:
     """Past items and items near them, with FEATURES of each of `attributes` int32 [N + 1, A]
     behind their own features: those of the first attribute, then those of the next."""
-    weight, since = np.exp(copied.features[:, 0]), np.exp(copied.features[:, 4])
+    weight, since = np.exp(copied.features[0]), np.exp(copied.features[4])
     own, beside = alike(
-        (copied.offsets, copied.items, copied.features),
+        (copied.offsets, copied.items),
         (weight, since),
-        (near.offsets, near.items, near.features),
+        (near.offsets, near.items),
         attributes,
         LITTLE,
     )
-    return replace(copied, features=own), replace(near, features=beside)
+    return (
+        replace(copied, features=np.concatenate([copied.features, own])),
+        replace(near, features=np.concatenate([near.features, beside])),
+    )

@@ -62,23 +62,38 @@ def slot_of(slots: NDArray[np.int32], keys: NDArray[np.int32], key: int | np.int
 
 
 @compiled
-def best_first(
-    score: NDArray[np.float32], keys: NDArray[np.int32], slots: NDArray[np.int32]
-) -> NDArray[np.int32]:
-    """Places of `keys` by falling score, all positive; of equal ones the smaller key first.
+def strongest(score: NDArray[np.float32], keys: NDArray[np.int32], most: int) -> NDArray[np.int32]:
+    """Places of the `most` largest scores, all positive, in the order in which they stand; of equal
+    ones those of the smaller keys.
 
-    `slots` holds all the keys. Bits of positive floats rise as these do, so one sort of whole
-    numbers tells score and key, and the key tells the place.
+    Bits of positive floats rise as these do: their first eleven tell all but a few apart, and
+    these few are sorted.
     """
-    mixed = np.empty(len(keys), np.int64)
-    bits = score.view(np.int32)
-    for place in range(len(keys)):
-        mixed[place] = (np.int64(0x7FFFFFFF - bits[place]) << 32) | keys[place]
-    mixed.sort()
-    order = np.empty(len(keys), np.int32)
-    for place in range(len(keys)):
-        order[place] = slots[slot_of(slots, keys, np.int32(mixed[place] & 0xFFFFFFFF))]
-    return order
+    if len(score) <= most:
+        return np.arange(len(score)).astype(np.int32)
+    bits, counts = score.view(np.int32), np.zeros(2048, np.int32)
+    for place in range(len(score)):
+        counts[bits[place] >> 20] += 1
+    edge, above = 2047, 0
+    while above + counts[edge] < most:
+        above += counts[edge]
+        edge -= 1
+    close, n = np.empty(counts[edge], np.int64), 0
+    for place in range(len(score)):
+        if bits[place] >> 20 == edge:
+            close[n] = (np.int64(0x7FFFFFFF - bits[place]) << 32) | keys[place]
+            n += 1
+    close.sort()
+    last = close[most - above - 1]
+    chosen, n = np.empty(most, np.int32), 0
+    for place in range(len(score)):
+        part = bits[place] >> 20
+        if part > edge or (
+            part == edge and (np.int64(0x7FFFFFFF - bits[place]) << 32) | keys[place] <= last
+        ):
+            chosen[n] = place
+            n += 1
+    return chosen
 
 
 @compiled
@@ -135,7 +150,8 @@ def counted(
     planned: Floats,
     limit: int,
 ) -> tuple[Offsets, Offsets, Offsets, NDArray[np.int64], Floats, Floats]:
-    """One pass over the events of each history, and a sort of its distinct items.
+    """One pass over the events of each history; of its distinct items the `limit` heaviest are
+    kept, in the order in which they first came.
 
     Offsets int64 [B + 1]; visits and distinct items int64 [B]; int64 [6, R]: places of the first
     and of the last event, number of events and of visits, numbers of the first and last visit;
@@ -183,10 +199,10 @@ def counted(
             mass += weight[event]
         mean[user] /= mass
         visits[user], distinct[user] = visit + 1, found
-        order = best_first(sums[0, :found], keys[:found], slots)
+        order = strongest(sums[0, :found], keys[:found], limit)
         start = cuts[user]
-        cuts[user + 1] = start + min(found, limit)
-        for rank in range(min(found, limit)):
+        cuts[user + 1] = start + len(order)
+        for rank in range(len(order)):
             for number in range(6):
                 whole[number, start + rank] = own[number, order[rank]]
             summed[0, start + rank] = sums[0, order[rank]]
@@ -209,144 +225,173 @@ def gathered(
     tiny: float,
     limit: int,
 ) -> tuple[Offsets, Ints, Floats]:
-    """Offsets int64 [B + 1], items int32 [R] and the features before their logarithm. `fading`
-    [events]: weight of an event by how many came after it. `view` [B] of the neighbours."""
+    """Offsets int64 [B + 1], items int32 [R] and the features before their logarithm [6, R].
+    `fading` [events]: weight of an event by how many came after it. `view` [B] of the neighbours.
+    """
     users, events, width = len(offsets) - 1, len(fading), lists.shape[2]
     longest = 0
     for user in range(users):
         longest = max(longest, offsets[user + 1] - offsets[user])
     most = min(longest, events) * width
-    had = slots_for(longest), np.empty(longest, np.int32)
-    slots, keys = slots_for(most), np.empty(most, np.int32)
+    slots, keys = slots_for(longest + most), np.empty(longest + most, np.int32)
     sums, score = np.empty((most, 4), np.float32), np.empty(most, np.float32)
     room = users * min(limit, most)
-    out, features = np.empty(room, np.int32), np.empty((room, 6), np.float32)
+    out, features = np.empty(room, np.int32), np.empty((6, room), np.float32)
     cuts = np.zeros(users + 1, np.int64)
     for user in range(users):
         start, end = offsets[user], offsets[user + 1]
-        _remember(had[0], had[1], items[start:end])
-        found, all_scores, near = 0, np.float32(0), view[user]
+        slots[:] = -1
+        own, all_scores, near = 0, np.float32(0), view[user]
+        for item in items[start:end]:
+            own = _added(slots, keys, own, item)
+        found = 0
         for event in range(max(start, end - events), end):
             source, fade = items[event], fading[end - 1 - event]
-            heavy = mass[near, source]
+            heavy = np.sqrt(mass[near, source])
             for n in range(width):
                 item = lists[near, source, n]
                 if item == 0:
                     continue
                 slot = slot_of(slots, keys, item)
-                place = slots[slot]
-                if place < 0:
-                    if had[0][slot_of(had[0], had[1], item)] >= 0:
-                        continue
-                    place = slots[slot] = found
-                    keys[place], score[place] = item, np.float32(0)
+                place = slots[slot] - own
+                if slots[slot] < 0:
+                    slots[slot], place = own + found, found
+                    keys[own + place], score[place] = item, np.float32(0)
                     sums[place] = np.float32(0)
                     found += 1
+                elif place < 0:
+                    continue
                 share = shares[near, source, n]
                 score[place] += share * fade
                 all_scores += share * fade
                 sums[place, 0] += share
-                light = max(mass[near, item], np.float32(tiny))
-                sums[place, 1] += share * np.sqrt(heavy / light)
+                sums[place, 1] += share * heavy
                 sums[place, 2] += np.float32(1)
                 sums[place, 3] = max(sums[place, 3], share)
-        order = best_first(score[:found], keys[:found], slots)
-        kept = min(found, limit)
-        for rank in range(kept):
+        order = strongest(score[:found], keys[own : own + found], limit)
+        for rank in range(len(order)):
             place, row = order[rank], cuts[user] + rank
-            out[row] = keys[place]
-            features[row, 0] = score[place] / all_scores
-            features[row, 1] = sums[place, 0]
-            features[row, 2] = score[place]
-            features[row, 3:] = sums[place, 1:]
-        cuts[user + 1] = cuts[user] + kept
-        slots[:] = -1
+            out[row] = item = keys[own + place]
+            features[0, row] = score[place] / all_scores
+            features[1, row], features[2, row] = sums[place, 0], score[place]
+            light = max(mass[near, item], np.float32(tiny))
+            features[3, row] = sums[place, 1] / np.sqrt(light)
+            features[4, row], features[5, row] = sums[place, 2], sums[place, 3]
+        cuts[user + 1] = cuts[user] + len(order)
     total = cuts[users]
-    return cuts, out[:total], features[:total]
+    return cuts, out[:total], features[:, :total]
 
 
-@compiled
-def _remember(slots: NDArray[np.int32], keys: NDArray[np.int32], items: Ints) -> None:
-    """The table holds these items, and no others."""
-    slots[:] = -1
-    known = 0
-    for item in items:
-        known = _added(slots, keys, known, item)
-
-
-@summing
-def matched(
-    items: Ints,
-    row: Offsets,
-    values: NDArray[np.int8],
-    scale: Floats,
-    known: Floats,
-    user: Floats,
-    taste: Floats,
-) -> tuple[Floats, Floats]:
-    """Of each pair of an item and a row of `user` [B, D] and `taste` [B, K]: the product with the
-    item's vector, values [N, D] times scale [N], and that plus the product with known [N, K]."""
-    match, whole = np.empty(len(items), np.float32), np.empty(len(items), np.float32)
-    for pair in range(len(items)):
-        vector, who = values[items[pair]], user[row[pair]]
-        total = np.float32(0)
-        for place in range(len(who)):
-            total += np.float32(vector[place]) * who[place]
-        match[pair] = total = total * scale[items[pair]]
-        facts, likes = known[items[pair]], taste[row[pair]]
-        for place in range(len(likes)):
-            total += facts[place] * likes[place]
-        whole[pair] = total
-    return match, whole
+Part = tuple[Offsets, Ints, Floats, Floats]
+"""Items of users, ragged: offsets int64 [B + 1], items int32 [R], logits float32 [R], which a
+softmax makes shares of the part, and what the items score in the shop, float32 [R]."""
+Cells = tuple[Offsets, Ints, NDArray[np.int8], Floats, Floats]
+"""Items cell by cell: offsets int64 [C + 1] of cells, items int32 [N], their vectors values [N, D]
+times scale [N], and known [N, K]."""
 
 
 @compiled
 def best_of(
-    asked: Offsets,
-    few: tuple[Ints, Floats],
-    parts: tuple[Offsets, Offsets],
-    rest: tuple[Offsets, Floats],
+    parts: tuple[Part, Part],
+    gate: Floats,
     hidden: tuple[Offsets, Ints],
+    forgotten: int,
+    cells: Cells,
+    asked: tuple[Floats, Floats, Floats],
     k: int,
-) -> tuple[Ints, Floats, NDArray[np.bool_]]:
-    """The k best items of some users: int32 [A, k], float32 [A, k], the best first and of equals
-    the smaller item, 0 and -inf at the end; and whether `rest` had too few, bool [A].
+) -> tuple[Ints, Floats]:
+    """The k best items of B users: int32 [B, k], float32 [B, k], the best first and of equals the
+    smaller item, 0 and -inf at the end.
 
-    few      items and scores of all users, ragged: those of parts[0], after all of them those of
-             parts[1]
-    rest     items and scores [A, W] of the users `asked`; what is among `few` counts as it is there
-    hidden   offsets and items that no answer may have, but where `few` has them
+    parts      past items, and near ones
+    gate       float32 [B, 3]: logs of what each part counts, and what is added to a score of the
+               shop
+    hidden     offsets and items that no answer may have, but where they are among the parts
+    forgotten  parts that no answer may have, from the first on
+    cells      all items
+    asked      user [B, D] and taste [B, K], the products with which are an item's score; bounds
+               [B, C]: what no item of a cell exceeds
     """
-    longest = 0
-    for user in asked:
-        size = hidden[0][user + 1] - hidden[0][user]
-        for part in parts:
-            size += part[user + 1] - part[user]
-        longest = max(longest, size)
-    slots, keys = slots_for(longest), np.empty(longest, np.int32)
-    items, scores = (
-        np.zeros((len(asked), k), np.int32),
-        np.full((len(asked), k), -np.inf, np.float32),
-    )
-    short = np.zeros(len(asked), np.bool_)
-    for place, user in enumerate(asked):
-        mine, best, start, known = items[place], scores[place], 0, 0
-        slots[:] = -1
-        for item in hidden[1][hidden[0][user] : hidden[0][user + 1]]:
-            known = _added(slots, keys, known, item)
-        for part in parts:
-            for n in range(start + part[user], start + part[user + 1]):
-                known = _added(slots, keys, known, few[0][n])
-                _inserted(mine, best, few[0][n], few[1][n])
-            start += part[-1]
-        others = 0
-        for n in range(rest[0].shape[1]):
-            item = np.int32(rest[0][place, n])
-            if slots[slot_of(slots, keys, item)] < 0 and rest[1][place, n] > -np.inf:
-                others += 1
-                _inserted(mine, best, item, rest[1][place, n])
-        short[place] = others < k
-    return items, scores, short
+    users, (user, taste, bounds) = len(gate), asked
+    items, scores = np.zeros((users, k), np.int32), np.full((users, k), -np.inf, np.float32)
+    found = np.empty(np.diff(cells[0]).max(), np.float32)
+    for row in range(users):
+        best = items[row], scores[row]
+        for number in range(forgotten, 2):
+            _add_part(best, parts[number], row, gate[row, number], gate[row, 2])
+        for cell in range(len(cells[0]) - 1):
+            # What cannot be among the best is not looked for.
+            if bounds[row, cell] + gate[row, 2] >= scores[row, -1]:
+                part = cells[0][cell], cells[0][cell + 1]
+                _scored(cells, part, user[row], taste[row], found)
+                for place in range(part[0], part[1]):
+                    score, item = found[place - part[0]] + gate[row, 2], cells[1][place]
+                    if score >= scores[row, -1] and not _among(item, row, parts, hidden):
+                        _inserted(items[row], scores[row], item, score)
+    return items, scores
+
+
+LOG_2 = np.float32(np.log(2.0))
+
+
+@compiled
+def _add_part(
+    best: tuple[Ints, Floats], part: Part, user: int, share: np.float32, others: np.float32
+) -> None:
+    """A part's items of this user, with the log of what part and shop give them together."""
+    (offsets, items, logits, explored), (mine, scores) = part, best
+    start, end = offsets[user], offsets[user + 1]
+    if start == end:
+        return
+    share -= _log_sum(logits[start:end])
+    for row in range(start, end):
+        inside, outside = logits[row] + share, explored[row] + others
+        more = max(inside, outside)
+        if more + LOG_2 >= scores[-1]:
+            more += np.log1p(np.exp(-abs(inside - outside)))
+            _inserted(mine, scores, items[row], more)
+
+
+@compiled
+def _log_sum(logits: Floats) -> np.float32:
+    """Log of the sum of their exponents."""
+    most, total = logits[0], np.float32(0)
+    for logit in logits:
+        most = max(most, logit)
+    for logit in logits:
+        total += np.exp(logit - most)
+    return np.float32(most + np.log(total))
+
+
+@summing
+def _scored(cells: Cells, part: tuple[int, int], user: Floats, taste: Floats, out: Floats) -> None:
+    """What the items at places part[0] : part[1] score."""
+    _, _, values, scale, known = cells
+    for place in range(part[0], part[1]):
+        total = np.float32(0)
+        for n in range(len(user)):
+            total += np.float32(values[place, n]) * user[n]
+        total *= scale[place]
+        for n in range(len(taste)):
+            total += known[place, n] * taste[n]
+        out[place - part[0]] = total
+
+
+@compiled
+def _among(item: int, user: int, parts: tuple[Part, Part], hidden: tuple[Offsets, Ints]) -> bool:
+    """Whether the item is in one of the parts, or hidden. Few are looked for: no table pays."""
+    for offsets, items, _, _ in parts:
+        if _holds(items[offsets[user] : offsets[user + 1]], item):
+            return True
+    return _holds(hidden[1][hidden[0][user] : hidden[0][user + 1]], item)
+
+
+@compiled
+def _holds(items: Ints, wanted: int) -> bool:
+    for item in items:  # noqa: SIM110
+        if item == wanted:
+            return True
+    return False
 
 
 @compiled
@@ -373,24 +418,55 @@ def _inserted(items: Ints, scores: Floats, item: np.int32, score: np.float32) ->
         items[place], scores[place] = item, score
 
 
-@compiled
+@summing
 def joined(
     made: Floats,
-    match: tuple[Floats, Floats],
-    known: tuple[tuple[Floats, Ints], tuple[Floats, Offsets], tuple[Floats, Ints]],
-) -> None:
-    """What is `made` of the rows of a layer, with all else that they are made of, and relu.
+    rows: tuple[Offsets, Ints, Ints],
+    match: tuple[NDArray[np.int8], Floats, Floats, Floats],
+    shop: tuple[Floats, Floats],
+    told: tuple[Floats, Floats, Floats],
+) -> Floats:
+    """What is `made` of the rows of a layer [R, H], with all else that they are made of, and relu,
+    in place; and what the items of the rows score in the shop, float32 [R].
 
-    made   float32 [R, H]: own features times their kernel; holds the answer
-    match  float32 [R] with its kernel [H]
-    known  products made before, and which of them a row has: of items, of users, of event types
+    rows   offsets of users int64 [B + 1]; items and event types int32 [R]
+    match  of vectors: values [N, D], scale [N]; user [B, D], whose product with an item's vector
+           the layer is told; the kernel of that [H]
+    shop   known [N, K] and taste [B, K], their product with which makes it a score
+    told   products made before: of items [N, H], of users [B, H], of event types [T, H]
     """
-    strength, by = match
-    (item, items), (user, users), (kind, kinds) = known
-    for r in range(len(made)):
-        into, mine, who, what = made[r], item[items[r]], user[users[r]], kind[kinds[r]]
-        for n in range(len(into)):
-            into[n] = max(into[n] + mine[n] + who[n] + what[n] + strength[r] * by[n], np.float32(0))
+    (offsets, items, types), (values, scale, user, by), (known, taste) = rows, match, shop
+    item, users, kinds = told
+    out = np.empty(len(made), np.float32)
+    for place in range(len(offsets) - 1):
+        who, likes, whose = user[place], taste[place], users[place]
+        for r in range(offsets[place], offsets[place + 1]):
+            index = items[r]
+            vector, facts = values[index], known[index]
+            fits = np.float32(0)
+            for n in range(len(who)):
+                fits += np.float32(vector[n]) * who[n]
+            fits *= scale[index]
+            score = fits
+            for n in range(len(likes)):
+                score += facts[n] * likes[n]
+            out[r] = score
+            into, mine, what = made[r], item[index], kinds[types[r]]
+            for n in range(len(into)):
+                into[n] = max(into[n] + mine[n] + whose[n] + what[n] + fits * by[n], np.float32(0))
+    return out
+
+
+@summing
+def judged(hidden: Floats, bias: Floats, out: Floats, first: Floats) -> Floats:
+    """The last layer, over relu of `hidden` [R, H] and its bias, added to `first` [R]: [R]."""
+    logits = np.empty(len(hidden), np.float32)
+    for row in range(len(hidden)):
+        total = first[row]
+        for n in range(len(bias)):
+            total += max(hidden[row, n] + bias[n], np.float32(0)) * out[n]
+        logits[row] = total
+    return logits
 
 
 @compiled
@@ -403,12 +479,11 @@ def regular(
     sums: Floats,
     age: Floats,
     little: float,
-) -> tuple[Floats, Floats, Floats]:
-    """What `counted` found -> features before their logarithms: of past items float32 [R, 10] and,
-    without logarithm, [R, 4]; of users float32 [B, 6], the third without. `little` is added to
-    sums of recent weights, and of weights so old that they are nothing a little is left."""
-    rows = whole.shape[1]
-    amounts, plain = np.empty((rows, 10), np.float32), np.empty((rows, 4), np.float32)
+) -> tuple[Floats, Floats]:
+    """What `counted` found -> features before their logarithms, where they have one: of past items
+    float32 [14, R], of users float32 [B, 6]. `little` is added to sums of recent weights, and of
+    weights so old that they are nothing a little is left."""
+    out = np.empty((14, whole.shape[1]), np.float32)
     one, tenth = np.float32(1), np.float32(0.1)
     told = np.zeros((len(visits), 6), np.float32)
     for user in range(len(visits)):
@@ -420,20 +495,20 @@ def regular(
             told[user, 3], told[user, 4] = age[end - 1], age[start]
         for row in range(cuts[user], cuts[user + 1]):
             first, last, times, visited = whole[:4, row]
-            out, oldest, latest = amounts[row], age[first], age[last]
+            oldest, latest = age[first], age[last]
             # Less than nothing where times fall, or the first of them is not known.
             usual = max(oldest - latest, np.float32(0)) / np.float32(max(visited - 1, 1))
-            out[0] = max(sums[0, row], np.float32(1e-9))
-            out[1] = sums[1, row] + np.float32(little)
-            out[2], out[3] = times, times / length
-            out[4], out[5], out[6] = one + latest, one + oldest, end - last
-            out[7] = (latest + tenth) / (usual + tenth) if visited > 1 else one
-            out[8] = visits[user] - whole[5, row]
-            out[9] = one + usual if visited > 1 else one
-            plain[row, 0], plain[row, 1] = end - 1 == last, visited > 1
-            plain[row, 2] = visited / max(visits[user] - whole[4, row], 1)
-            plain[row, 3] = sums[2, row] / out[0]
-    return amounts, plain, told
+            out[0, row] = max(sums[0, row], np.float32(1e-9))
+            out[1, row] = sums[1, row] + np.float32(little)
+            out[2, row], out[3, row] = times, times / length
+            out[4, row], out[5, row], out[6, row] = one + latest, one + oldest, end - last
+            out[7, row], out[8, row] = end - 1 == last, visited > 1
+            out[9, row] = (latest + tenth) / (usual + tenth) if visited > 1 else one
+            out[10, row] = visited / max(visits[user] - whole[4, row], 1)
+            out[11, row] = visits[user] - whole[5, row]
+            out[12, row] = one + usual if visited > 1 else one
+            out[13, row] = sums[2, row] / out[0, row]
+    return out, told
 
 
 @compiled
@@ -451,6 +526,18 @@ def dated(offsets: Offsets, age: Floats, values: Floats, width: int) -> Floats:
             if len(values):
                 value = values[event]
                 facts[2] = value if value > zero else zero
+    return out
+
+
+@compiled
+def tabled(offsets: Offsets, columns: Floats, width: int) -> Floats:
+    """`columns` [F, R] of ragged rows, left-aligned: [B, width, F], 0 padded."""
+    out = np.zeros((len(offsets) - 1, width, len(columns)), np.float32)
+    for row in range(len(out)):
+        start = offsets[row]
+        for place in range(min(width, offsets[row + 1] - start)):
+            for column in range(len(columns)):
+                out[row, place, column] = columns[column, start + place]
     return out
 
 
@@ -511,100 +598,98 @@ def unpacked(values: NDArray[np.int8], scale: Floats, places: Ints) -> Floats:
 
 @compiled
 def alike(
-    own: tuple[Offsets, Ints, Floats],
+    own: tuple[Offsets, Ints],
     amounts: tuple[Floats, Floats],
-    near: tuple[Offsets, Ints, Floats],
+    near: tuple[Offsets, Ints],
     attributes: Ints,
     little: float,
 ) -> tuple[Floats, Floats]:
-    """The features of `own` items of each user and of those `near`, ragged, with two more for each
-    of A attributes: the log of what the user's own items with the same value weigh together, and
+    """Of `own` items of each user and of those `near`, ragged, two features for each of A
+    attributes: the log of what the user's own items with the same value weigh together, and
     `little`; and the inverse of the shortest time since one of them, but for the item itself, or 0.
 
-    float32 [R, F + 2 A] of both. `amounts` [R] of own items: weight, and time since (above 0).
-    Value 0 is unknown, and like nothing.
+    float32 [2 A, R] of both. `amounts` [R] of own items: weight, and time since (above 0). Value 0
+    is unknown, and like nothing.
     """
-    longest = 0
+    columns, longest = attributes.shape[1], 0
     for user in range(len(own[0]) - 1):
         longest = max(longest, own[0][user + 1] - own[0][user])
-    slots, keys = slots_for(longest), np.empty(longest, np.int32)
-    sums, latest = np.empty(longest, np.float32), np.empty((longest, 2), np.float32)
-    kinds = slots, keys, sums, latest, np.empty(longest, np.int32)
-    nothing = np.log(np.float32(little))
-    wide = _widened(own[2], 2 * attributes.shape[1]), _widened(near[2], 2 * attributes.shape[1])
+    values = _turned(attributes, own[1]), _turned(attributes, near[1])
+    most = 0
+    for some in values:
+        most = max(most, some.max() if some.size else 0)
+    kinds = (
+        np.zeros(most + 1, np.int32),
+        np.empty(longest + 1, np.int32),
+        np.empty((longest + 1, 3), np.float32),
+        np.empty(longest + 1, np.int32),
+    )
+    mine = np.empty((2 * columns, len(own[1])), np.float32)
+    beside = np.empty((2 * columns, len(near[1])), np.float32)
     for user in range(len(own[0]) - 1):
-        for a in range(attributes.shape[1]):
-            start, end = own[0][user], own[0][user + 1]
-            known = _kinds_of(kinds, own[1], amounts, attributes[:, a], start, end)
-            for place in range(known):
-                sums[place] = np.log(sums[place] + np.float32(little))
-            at = own[2].shape[1] + 2 * a
-            _of_kind(kinds, own[1], attributes[:, a], (start, end, at), nothing, wide[0])
-            start, end, at = near[0][user], near[0][user + 1], near[2].shape[1] + 2 * a
-            _of_kind(kinds, near[1], attributes[:, a], (start, end, at), nothing, wide[1])
-    return wide
-
-
-Kinds = tuple[NDArray[np.int32], NDArray[np.int32], Floats, Floats, NDArray[np.int32]]
-"""A table of values with what the items of each weigh, the two shortest inverse times since one of
-them was taken, and which item that of the first is."""
+        start, end = own[0][user], own[0][user + 1]
+        first, last = near[0][user], near[0][user + 1]
+        items, weight, since = own[1][start:end], amounts[0][start:end], amounts[1][start:end]
+        for a in range(columns):
+            known = _kinds_of(kinds, items, weight, since, values[0][a, start:end], little)
+            out = mine[2 * a, start:end], mine[2 * a + 1, start:end]
+            _of_kind(kinds, items, values[0][a, start:end], out)
+            out = beside[2 * a, first:last], beside[2 * a + 1, first:last]
+            _of_kind(kinds, near[1][first:last], values[1][a, first:last], out)
+            for place in range(1, known):
+                kinds[0][kinds[1][place]] = 0
+    return mine, beside
 
 
 @compiled
-def _widened(features: Floats, more: int) -> Floats:
-    """With room for so many more columns."""
-    width = features.shape[1]
-    out = np.empty((len(features), width + more), np.float32)
-    for row in range(len(features)):
-        for n in range(width):
-            out[row, n] = features[row, n]
+def _turned(attributes: Ints, items: Ints) -> Ints:
+    """Attributes of these items: [A, R]."""
+    out = np.empty((attributes.shape[1], len(items)), np.int32)
+    for row in range(len(items)):
+        for a in range(len(out)):
+            out[a, row] = attributes[items[row], a]
     return out
+
+
+Kinds = tuple[NDArray[np.int32], NDArray[np.int32], Floats, NDArray[np.int32]]
+"""The place of each value and the values in their places, of which the first is that of nothing;
+float32 [K, 3], what the items of each weigh, and the two shortest inverse times since one of them
+was taken; and which item that of the first is."""
 
 
 @compiled
 def _kinds_of(
-    kinds: Kinds, items: Ints, amounts: tuple[Floats, Floats], value_of: Ints, start: int, end: int
+    kinds: Kinds, items: Ints, weight: Floats, since: Floats, values: Ints, little: float
 ) -> int:
-    """How many values the items start : end have, which the table then holds."""
-    (slots, keys, sums, latest, whose), (weight, since) = kinds, amounts
-    slots[:] = -1
-    known = 0
-    for row in range(start, end):
+    """How many places there are of the values that the items have. There are few branches, as
+    none could be foreseen."""
+    place_of, keys, sums, whose = kinds
+    known = 1
+    for row in range(len(items)):
         item = items[row]
-        value, inverse = value_of[item], np.float32(1) / since[row]
-        if value == 0:
-            continue
-        slot = slot_of(slots, keys, value)
-        place = slots[slot]
-        if place < 0:
-            place = slots[slot] = known
-            keys[place], sums[place], whose[place] = value, np.float32(0), 0
-            latest[place] = np.float32(0)
+        value, inverse = values[row], np.float32(1) / since[row]
+        place = place_of[value]
+        if place == 0 and value > 0:
+            place_of[value] = place = known
+            keys[place], whose[place] = value, 0
+            sums[place, 0] = sums[place, 1] = sums[place, 2] = np.float32(0)
             known += 1
-        sums[place] += weight[row]
-        if inverse > latest[place, 0]:
-            latest[place, 1] = latest[place, 0]
-            latest[place, 0], whose[place] = inverse, item
-        elif inverse > latest[place, 1]:
-            latest[place, 1] = inverse
+        best = sums[place, 1]
+        sums[place, 0] += weight[row]
+        sums[place, 1] = max(best, inverse)
+        sums[place, 2] = max(sums[place, 2], min(best, inverse))
+        whose[place] = item if inverse > best else whose[place]
+    sums[0, 0] = sums[0, 1] = sums[0, 2] = np.float32(0)
+    for place in range(known):
+        sums[place, 0] = np.log(sums[place, 0] + np.float32(little))
     return known
 
 
 @compiled
-def _of_kind(
-    kinds: Kinds,
-    items: Ints,
-    value_of: Ints,
-    where: tuple[int, int, int],
-    nothing: float,
-    out: Floats,
-) -> None:
-    """Of the items in rows where[0] : where[1], in the two columns from where[2] on."""
-    (slots, keys, sums, latest, whose), (start, end, at) = kinds, where
-    for row in range(start, end):
-        item = items[row]
-        place = slots[slot_of(slots, keys, value_of[item])]
-        out[row, at], out[row, at + 1] = nothing, np.float32(0)
-        if place >= 0:
-            out[row, at] = sums[place]
-            out[row, at + 1] = latest[place, 1 if whose[place] == item else 0]
+def _of_kind(kinds: Kinds, items: Ints, values: Ints, out: tuple[Floats, Floats]) -> None:
+    """Both features of these items."""
+    (place_of, _, sums, whose), (weight, nearness) = kinds, out
+    for row in range(len(items)):
+        place = place_of[values[row]]
+        weight[row] = sums[place, 0]
+        nearness[row] = sums[place, 2 if whose[place] == items[row] else 1]

@@ -43,9 +43,9 @@ LITTLE = 1e-4
 
 @dataclass(frozen=True)
 class Copies:
-    """CSR form: the distinct past items of each history, the most frequent first.
+    """CSR form: the distinct past items of each history.
 
-    offsets int64 [B + 1]; items, types int32 [R]; features float32 [R, len(COPY_FEATURES)];
+    offsets int64 [B + 1]; items, types int32 [R]; features float32 [len(COPY_FEATURES), R];
     user_features float32 [B, len(USER_FEATURES)]
     """
 
@@ -59,7 +59,7 @@ class Copies:
 def copies(
     histories: Histories, age: Floats, limit: int, decay: float, plans: Plans | None = None
 ) -> Copies:
-    """The past items that the copy head ranks, at most `limit` of each history.
+    """The past items that the copy head ranks, of each history at most `limit`, the most frequent.
 
     `age` float32 [E]: windows from each event to its decision (see `inputs.ages`). Without `plans`
     nothing was planned when it was taken.
@@ -69,15 +69,10 @@ def copies(
     offsets, visits, distinct, whole, sums, offered = counted(
         histories.offsets, histories.items, histories.at, weight, recent, planned, limit
     )
-    amounts, plain, told = regular(
-        histories.offsets, offsets, visits, distinct, whole, sums, age, LITTLE
-    )
-    log = np.log(amounts, out=amounts)
-    np.clip(log[:, 7], -4, 4, out=log[:, 7])
-    features = np.empty((len(log), len(COPY_FEATURES)), np.float32)
-    features[:, :7], features[:, 7:9] = log[:, :7], plain[:, :2]
-    features[:, 9], features[:, 10], features[:, 11:13] = log[:, 7], plain[:, 2], log[:, 8:]
-    features[:, 13] = plain[:, 3]
+    features, told = regular(histories.offsets, offsets, visits, distinct, whole, sums, age, LITTLE)
+    for rows in _LOGS:
+        np.log(features[rows], out=features[rows])
+    np.clip(features[_GAP], -4, 4, out=features[_GAP])
     users = np.empty((len(told), len(USER_FEATURES)), np.float32)
     np.log1p(told, out=users[:, :6])
     users[:, 2], users[:, 6] = told[:, 2], offered
@@ -92,3 +87,5 @@ def copies(
 
 
 _RECENT = np.float32(np.log(RECENT_DECAY))
+_GAP = COPY_FEATURES.index("log_gap_over_usual_gap")
+_LOGS = slice(0, 7), slice(_GAP, _GAP + 1), slice(11, 13)

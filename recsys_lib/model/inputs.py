@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_lib.model.affinity import with_affinity
-from recsys_lib.model.compiled import dated
+from recsys_lib.model.compiled import dated, tabled
 from recsys_lib.model.copies import copies
 from recsys_lib.model.histories import Histories, Ints
 from recsys_lib.model.neighbours import Nearby, Neighbours
@@ -35,7 +35,7 @@ class Inputs:
 
     recent_items, recent_types  int32 [B, L]  latest events, right-aligned, 0 padded
     recent_facts                 float32 [B, L, len(EVENT_FACTS)]  of the latest events
-    copy_items, copy_types      int32 [B, M]  distinct past items, most frequent first, 0 padded
+    copy_items, copy_types      int32 [B, M]  distinct past items, 0 padded
     copy_features               float32 [B, M, len(copies.COPY_FEATURES) + G]
     near_items                  int32 [B, C]  items near the latest events, 0 padded
     near_features               float32 [B, C, len(neighbours.FEATURES) + G]
@@ -93,7 +93,7 @@ def inputs(
         recent_facts=event_facts(histories, age, width),
         copy_items=pad_right(copied.items, copied.offsets, wide, 0),
         copy_types=pad_right(copied.types, copied.offsets, wide, 0),
-        copy_features=pad_right(copied.features, copied.offsets, wide, 0.0),
+        copy_features=tabled(copied.offsets, copied.features, wide),
         near_items=near_items,
         near_features=near_features,
         user_features=copied.user_features,

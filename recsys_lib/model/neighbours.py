@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_lib.model.compiled import gathered, heaviest
+from recsys_lib.model.compiled import gathered, heaviest, tabled
 from recsys_lib.model.histories import Histories
 from recsys_lib.model.ragged import offsets_of, pad_right
 
@@ -97,9 +97,9 @@ def _heaviest(
 
 @dataclass(frozen=True)
 class Nearby:
-    """CSR form: items near each history's latest events, the likeliest first.
+    """CSR form: items near each history's latest events.
 
-    offsets int64 [B + 1]; items int32 [R]; features float32 [R, len(FEATURES)]
+    offsets int64 [B + 1]; items int32 [R]; features float32 [len(FEATURES), R]
     """
 
     offsets: NDArray[np.int64]
@@ -109,7 +109,7 @@ class Nearby:
     @staticmethod
     def none(users: int) -> Nearby:
         """Nothing is near anybody."""
-        nothing = np.zeros((0, len(FEATURES)), np.float32)
+        nothing = np.zeros((len(FEATURES), 0), np.float32)
         return Nearby(np.zeros(users + 1, np.int64), np.zeros(0, np.int32), nothing)
 
     def padded(self, limit: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
@@ -118,11 +118,12 @@ class Nearby:
         most = int(np.diff(self.offsets).max(initial=0))
         width = min(limit, 1 << max(0, (most - 1).bit_length()))
         items = pad_right(self.items, self.offsets, width, 0)
-        return items, pad_right(self.features, self.offsets, width, 0.0)
+        return items, tabled(self.offsets, self.features, width)
 
 
 def near(histories: Histories, known: Neighbours, events: int, limit: int) -> Nearby:
-    """Items near the latest `events` of each history that are not in it, at most `limit`.
+    """Items near the latest `events` of each history that are not in it, at most `limit`, the
+    likeliest.
 
     Histories that carry a fold are answered without the events of that fold.
     """

@@ -138,8 +138,11 @@ def _at_most(indices: NDArray[np.int32], last: Any) -> NDArray[np.int32]:
 
 def select(histories: Histories, chosen: NDArray[np.int64]) -> Histories:
     """The histories at positions `chosen`, in that order."""
-    lengths = np.diff(histories.offsets)[chosen]
-    take = spans(histories.offsets[chosen], lengths)
+    starts, lengths = histories.offsets[chosen], np.diff(histories.offsets)[chosen]
+    if len(chosen) and (np.diff(chosen) == 1).all():  # as they stand: nothing is copied
+        take: Any = slice(starts[0], starts[-1] + lengths[-1])
+    else:
+        take = spans(starts, lengths)
     return Histories(
         offsets=offsets_of(lengths),
         items=histories.items[take],

@@ -138,7 +138,7 @@ class Form:
 
 def shipped_form(settings: CompressSettings) -> str:
     """The name of the form that these settings ship."""
-    return "shrunk, int8, faiss" if settings.shrink else "dense, int8, faiss"
+    return "shrunk, int8" if settings.shrink else "dense, int8"
 
 
 def forms(dense: Bundle, small: Bundle, root: Path, shipped: CompressSettings) -> list[Form]:
@@ -151,8 +151,8 @@ def forms(dense: Bundle, small: Bundle, root: Path, shipped: CompressSettings) -
         ("shrunk, LiteRT", small, PLAIN),
         ("shrunk, int8 vectors", small, whole),
         ("shrunk, int8 vectors and encoder", small, whole.model_copy(update={"encoder_bits": 8})),
-        ("dense, int8, faiss", dense, shipped),
-        ("shrunk, int8, faiss", small, shipped),
+        ("dense, int8", dense, shipped),
+        ("shrunk, int8", small, shipped),
     ]
     return [Form(name, b, s, root / f"form-{i}") for i, (name, b, s) in enumerate(steps)]
 

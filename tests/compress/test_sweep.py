@@ -19,7 +19,7 @@ def form(name: str, size: int, low: float, value: float, high: float) -> Measure
     return replace(PLAIN, name=name, size=size, loss=Estimate(value, low, high))
 
 
-def test_the_first_form_is_the_plain_one_and_small_shops_are_never_searched() -> None:
+def test_the_first_form_is_the_plain_one_and_of_small_shops_nothing_is_estimated() -> None:
     found = shapes(SETTINGS, [], items=50)
     assert (found[0].settings.bits, found[0].settings.encoder_bits) == (32, 32)
     assert {shape.settings.ann_items for shape in found} == {NEVER}

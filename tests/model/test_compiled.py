@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
 import zipfile
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_lib.model.compiled import best_first, best_of, slot_of, slots_for
+from recsys_lib.model.compiled import best_of, slot_of, slots_for, strongest
 
 ROOT = Path(__file__).parents[2]
 ITEMS = st.integers(0, 2**31 - 1)
@@ -37,12 +40,14 @@ def test_a_key_is_found_where_it_was_put_and_a_strange_one_is_not(
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.dictionaries(ITEMS, SCORES, max_size=50))
-def test_the_best_come_first_and_of_equals_the_smaller(scores: dict[int, float]) -> None:
-    slots, keys = table_of(list(scores))
-    found = best_first(np.array(list(scores.values()), np.float32), keys, slots)
-    wanted = sorted(scores, key=lambda key: (-scores[key], key))
-    assert keys[found].tolist() == wanted
+@given(st.dictionaries(ITEMS, SCORES, max_size=50), st.integers(1, 20))
+def test_the_strongest_are_kept_and_of_equals_the_smaller(
+    scores: dict[int, float], most: int
+) -> None:
+    keys = np.array(list(scores), np.int32)
+    found = strongest(np.array(list(scores.values()), np.float32), keys, most)
+    wanted = sorted(scores, key=lambda key: (-scores[key], key))[:most]
+    assert keys[found].tolist() == [key for key in scores if key in wanted]
 
 
 ZIPPED = """
@@ -66,52 +71,88 @@ def test_a_loop_is_compiled_where_nothing_can_be_kept(tmp_path: Path) -> None:
 
 
 RANKED = st.dictionaries(st.integers(1, 9), st.sampled_from([-9.5, -3.0, -1.0, 0.0, 2.5]))
+HAD = st.dictionaries(st.integers(1, 9), st.sampled_from([-4.0, 0.0, 1.5]), max_size=4)
 
 
 @settings(max_examples=200, deadline=None)
 @given(
-    users=st.lists(st.tuples(RANKED, RANKED, RANKED, st.sets(st.integers(1, 9))), min_size=1),
-    k=st.integers(1, 4),
-    backwards=st.booleans(),
+    users=st.lists(st.tuples(HAD, HAD, st.sets(st.integers(1, 9), max_size=3)), min_size=1),
+    shop=RANKED.filter(bool),
+    cell=st.integers(1, 4),
+    k=st.integers(1, 12),
+    forgotten=st.integers(0, 1),
 )
-def test_the_best_of_few_and_rest_are_what_a_sort_of_them_all_says(
-    users: list[tuple[dict[int, float], dict[int, float], dict[int, float], set[int]]],
+def test_the_best_of_parts_and_shop_are_what_a_sort_of_them_all_says(
+    users: list[tuple[dict[int, float], dict[int, float], set[int]]],
+    shop: dict[int, float],
+    cell: int,
     k: int,
-    backwards: bool,
+    forgotten: int,
 ) -> None:
     def offsets(sizes: list[int]) -> np.ndarray:
         return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+
+    def explored(item: int) -> float:
+        return shop.get(item, -2.0)
 
     # A user's items are in one part only.
     parts = [
         [u[0] for u in users],
         [{i: s for i, s in u[1].items() if i not in u[0]} for u in users],
     ]
-    items = np.array([i for part in parts for few in part for i in few], np.int32)
-    scores = np.array([s for part in parts for few in part for s in few.values()], np.float32)
-    width = max(len(u[2]) for u in users) + 1
-    found, told = np.zeros((len(users), width), np.int64), np.full((len(users), width), -np.inf)
-    for row, user in enumerate(users):
-        found[row, : len(user[2])], told[row, : len(user[2])] = (
-            list(user[2]),
-            list(user[2].values()),
+    gate = np.tile(np.array([-0.5, -1.5, -1.0], np.float32), (len(users), 1))
+    told = tuple(
+        (
+            offsets([len(few) for few in part]),
+            np.array([i for few in part for i in few], np.int32),
+            np.array([s for few in part for s in few.values()], np.float32),
+            np.array([explored(i) for few in part for i in few], np.float32),
         )
-    hidden = np.array([i for u in users for i in sorted(u[3])], np.int32)
-    asked = np.arange(len(users))[:: -1 if backwards else 1].copy()
-    best, values, short = best_of(
-        asked,
-        (items, scores),
-        (offsets([len(few) for few in parts[0]]), offsets([len(few) for few in parts[1]])),
-        (found[asked], told[asked].astype(np.float32)),
-        (offsets([len(u[3]) for u in users]), hidden),
+        for part in parts
+    )
+    order, count = list(shop), len(shop)
+    cuts = offsets([min(cell, count - start) for start in range(0, count, cell)])
+    values = np.array([shop[item] for item in order], np.float32)
+    bounds = np.maximum.reduceat(values, cuts[:-1])
+    best, found = best_of(
+        told,
+        gate,
+        (offsets([len(u[2]) for u in users]), np.array([i for u in users for i in u[2]], np.int32)),
+        forgotten,
+        (
+            cuts,
+            np.array(order, np.int32),
+            np.zeros((count, 2), np.int8),
+            np.ones(count, np.float32),
+            values[:, None],
+        ),
+        (
+            np.ones((len(users), 2), np.float32),
+            np.ones((len(users), 1), np.float32),
+            np.tile(bounds, (len(users), 1)),
+        ),
         k,
     )
-    for place, row in enumerate(asked):
-        mine = {**parts[0][row], **parts[1][row]}
-        others = {
-            i: s for i, s in users[row][2].items() if i not in mine | dict.fromkeys(users[row][3])
-        }
-        wanted = sorted(((-s, i) for i, s in (mine | others).items()))[:k]
-        assert best[place].tolist() == [i for _, i in wanted] + [0] * (k - len(wanted))
-        assert values[place].tolist() == [-s for s, _ in wanted] + [-np.inf] * (k - len(wanted))
-        assert short[place] == (len(others) < k)
+    for row, user in enumerate(users):
+        mine: dict[int, float] = {}
+        for number in range(forgotten, 2):
+            few = parts[number][row]
+            whole = sum(math.exp(s) for s in few.values())
+            for i, s in few.items():
+                share = math.exp(s) / whole * math.exp(float(gate[row, number]))
+                mine[i] = math.log(share + math.exp(explored(i) - 1.0))
+        known = parts[0][row].keys() | parts[1][row].keys() | user[2]
+        others = {i: s - 1.0 for i, s in shop.items() if i not in known}
+        wanted = sorted((mine | others).values(), reverse=True)[:k]
+        real = [i for i in best[row].tolist() if i]
+        assert len(real) == len(wanted)
+        assert len(set(real)) == len(real)
+        assert [(mine | others)[i] for i in real] == pytest.approx(wanted)
+        assert found[row, : len(real)] == pytest.approx(wanted, abs=1e-5)
+        assert np.isneginf(found[row, len(real) :]).all()
+        alike = [
+            (a, b)
+            for (a, s), (b, t) in pairwise(zip(real, found[row].tolist(), strict=False))
+            if s == t
+        ]
+        assert all(a < b for a, b in alike)

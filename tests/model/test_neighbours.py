@@ -58,7 +58,7 @@ def test_later_events_count_for_more() -> None:
     near = known((1, 0, 4, 1.0), (2, 0, 5, 1.0))
     for order, best in (([1, 2], 5), ([2, 1], 4)):
         history = histories_of([(item, 8.0 + n) for n, item in enumerate(order)])
-        assert nearby(history, near, 8, 8)[0][0, 0] == best
+        assert nearby(history, near, 8, 1)[0].tolist() == [[best]]
 
 
 def test_only_the_latest_events_are_looked_at() -> None:

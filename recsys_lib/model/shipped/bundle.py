@@ -57,7 +57,7 @@ class Shipped:
     tables    embedding tables by name (types, positions, attribute_0, ...)
     weights   what else is needed of the network, by variable name
     typical   float32 [stats + 1]: the mean user's weights of statistics and item bias
-    search    {"ann_items": ..., "rerank": ...}
+    search    {"ann_items": ...}
     """
 
     spec: dict[str, Any]

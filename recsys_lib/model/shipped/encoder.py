@@ -19,8 +19,8 @@ LITERT, SAVED = "encoder.tflite", "saved_model"
 INPUTS = ("events", "facts", "mask", "user")
 CAUSAL = "causal"
 MASKED = -1e9
-SMALL = 16
-"""Requests that are answered together in a graph of few rows; more go by the batch."""
+BATCH = 8
+"""Requests that a graph reads together: what it holds of them stays near the processor."""
 
 
 class Encoder:
@@ -31,13 +31,13 @@ class Encoder:
     made for the widths that are asked for, and kept.
     """
 
-    def __init__(self, content: bytes, threads: int = 1, batch: int = 64) -> None:
-        self._content, self._threads, self._batch = content, threads, batch
+    def __init__(self, content: bytes, threads: int = 1) -> None:
+        self._content, self._threads = content, threads
         self._graphs: dict[tuple[int, int], Callable[..., Floats]] = {}
 
     def __call__(self, events: Floats, facts: Floats, mask: Floats, user: Floats) -> Floats:
         count, width = mask.shape[0], mask.shape[2]
-        rows = 1 if count == 1 else SMALL if count <= SMALL else self._batch
+        rows = 1 if count == 1 else BATCH
         graph = self._graph(rows, width)
         if count == rows:
             return graph(events, facts, mask, user)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from recsys_lib.errors import ModelError
 from recsys_lib.model.affinity import with_affinity
 from recsys_lib.model.catalog import Catalog
-from recsys_lib.model.compiled import best_of, embedded
+from recsys_lib.model.compiled import Part, best_of, embedded
 from recsys_lib.model.copies import Copies, copies
 from recsys_lib.model.histories import Floats, Histories, Ints
 from recsys_lib.model.inputs import ages, event_facts
@@ -30,8 +30,8 @@ from recsys_lib.model.ragged import lengths_of
 from recsys_lib.model.requests import known_to, select
 from recsys_lib.model.shipped.bundle import Shipped
 from recsys_lib.model.shipped.encoder import MASKED, Encoder, SavedEncoder
-from recsys_lib.model.shipped.heads import Head, log_softmax
-from recsys_lib.model.shipped.search import Scan, Search, Shelf, Whole
+from recsys_lib.model.shipped.heads import Head
+from recsys_lib.model.shipped.search import Search, Shelf
 
 Offsets = NDArray[np.int64]
 
@@ -67,16 +67,6 @@ class _Asking:
         gate -= gate.max(1)[:, None]
         gate -= np.log(np.exp(gate).sum(1))[:, None]
         return cls(np.ascontiguousarray(told[:, :size]), taste, gate)
-
-
-@dataclass(frozen=True)
-class _Few:
-    """Past items of all users, then near items of all, each with its whole score."""
-
-    items: Ints
-    scores: Floats
-    copied: Offsets
-    near: Offsets
 
 
 class _Turn:
@@ -115,12 +105,10 @@ class ShippedScorer:
         tensorflow: bool = False,
     ) -> None:
         """`tensorflow`: ask the SavedModel and not LiteRT."""
-        self.name, self._threads = name, threads
+        self.name = name
         self.bundle = shipped if catalog is None else shipped.grown(catalog)
         self._encode: Any = (
-            SavedEncoder(shipped.saved)
-            if tensorflow
-            else Encoder(shipped.encoder, threads, self.ROWS)
+            SavedEncoder(shipped.saved) if tensorflow else Encoder(shipped.encoder, threads)
         )
         weights, spec = self.bundle.weights, self.bundle.spec
         self._kinds = weights["copy_item/bias"].shape[0]
@@ -192,12 +180,8 @@ class ShippedScorer:
 
     def _shop(self, row: int) -> _Shop:
         if row not in self._shops:
-            shelf, how = self._shelf(row), self.bundle.search
-            large = shelf.items > how["ann_items"] and shelf.items >= Scan.LEAST
-            typical = self.bundle.typical
-            search: Search = (
-                Scan(shelf, typical, how["rerank"], self._threads) if large else Whole(shelf)
-            )
+            shelf, summed = self._shelf(row), self.bundle.search["ann_items"]
+            search = Search(shelf, self.bundle.typical, summed)
             self._shops[row] = self._stocked(row, shelf, search)
         return self._shops[row]
 
@@ -213,36 +197,36 @@ class ShippedScorer:
             copied, nearby = with_affinity(copied, nearby, b.catalog.attributes)
         told = self._encoded(histories, age, copied.user_features)
         asking = _Asking.of(told, spec["embedding_size"], copied.offsets, nearby.offsets)
-        rest = asking.gate[:, 2] - shop.search.total(asking.user, asking.taste)
-        few = self._few(copied, nearby, shop, asking, rest)
-        hidden = np.zeros(len(rest) + 1, np.int64), np.zeros(0, np.int32)
+        gate = asking.gate
+        gate[:, 2] -= shop.search.total(asking.user, asking.taste)
+        hidden = np.zeros(len(gate) + 1, np.int64), np.zeros(0, np.int32)
         if exclude_seen:
-            few.scores[: len(copied.items)] = -np.inf
             hidden = histories.offsets, histories.items
-        return _merged(few, hidden, shop.search, asking, rest, k)
+        bounds = shop.search.bounds(asking.user, asking.taste)
+        return best_of(
+            self._parts(copied, nearby, shop, asking),
+            gate,
+            hidden,
+            int(exclude_seen),
+            shop.search.cells,
+            (asking.user, asking.taste, bounds),
+            k,
+        )
 
-    def _few(
-        self, copied: Copies, nearby: Nearby, shop: _Shop, asking: _Asking, rest: Floats
-    ) -> _Few:
-        """Past and near items with their whole scores. `rest` [B]: what makes a score of the
-        explore part a log share of the mixture."""
-        items = np.concatenate([copied.items, nearby.items])
-        sizes = np.concatenate([lengths_of(copied.offsets), lengths_of(nearby.offsets)])
-        row = np.tile(np.arange(len(rest)), 2).repeat(sizes)
-        match, explore = shop.shelf.matched(items, row, asking.user, asking.taste)
-        own, near = slice(len(copied.items)), slice(len(copied.items), None)
-        users, no_type = copied.user_features, np.zeros(len(nearby.items), np.int32)
-        copying = self._copy(
-            copied.features, shop.copied, copied.items, match[own], (users, row[own]), copied.types
-        )
-        nearing = self._near(
-            nearby.features, shop.near, nearby.items, match[near], (users, row[near]), no_type
-        )
-        copying += shop.copy_bias[copied.items]
-        share = log_softmax(copying, copied.offsets), log_softmax(nearing, nearby.offsets)
-        inside = np.concatenate(share) + asking.gate[:, :2].T.ravel().repeat(sizes)
-        scores = np.logaddexp(explore + rest[row], inside)
-        return _Few(items, scores, copied.offsets, nearby.offsets)
+    def _parts(
+        self, copied: Copies, nearby: Nearby, shop: _Shop, asking: _Asking
+    ) -> tuple[Part, Part]:
+        """Past and near items with their logits, and what they score in the shop."""
+        vectors, users = self.bundle.vectors, copied.user_features
+        match = vectors.values, vectors.scales, asking.user
+        told = match, (shop.shelf.known, asking.taste)
+        rows = copied.offsets, copied.items, copied.types
+        logits, explored = self._copy(copied.features, rows, *told, shop.copied, users)
+        logits += shop.copy_bias[copied.items]
+        own = copied.offsets, copied.items, logits, explored
+        rows = nearby.offsets, nearby.items, np.zeros(len(nearby.items), np.int32)
+        logits, explored = self._near(nearby.features, rows, *told, shop.near, users)
+        return own, (nearby.offsets, nearby.items, logits, explored)
 
     def _encoded(self, histories: Histories, age: Floats, user_features: Floats) -> Floats:
         spec = self.bundle.spec
@@ -268,33 +252,6 @@ class ShippedScorer:
             profile = zip(self._profile, histories.profile.T, strict=True)
             parts.append(np.sum([table[words] for table, words in profile], 0))
         return np.asarray(self._encode(events, facts, mask, np.concatenate(parts, 1)))
-
-
-def _merged(
-    few: _Few,
-    hidden: tuple[Offsets, Ints],
-    search: Search,
-    asking: _Asking,
-    rest: Floats,
-    k: int,
-) -> tuple[Ints, Floats]:
-    """The best k of the few and of what the search finds beside them."""
-
-    def beside(asked: Offsets, wanted: int) -> tuple[Ints, Floats, NDArray[np.bool_]]:
-        user, taste = asking.user, asking.taste
-        if len(asked) < len(rest):
-            user, taste = user[asked], taste[asked]
-        found, scores = search.best(user, taste, wanted)
-        others = found, scores + rest[asked][:, None]
-        return best_of(asked, (few.items, few.scores), (few.copied, few.near), others, hidden, k)
-
-    everybody, wanted = np.arange(len(rest)), k
-    items, scores, short = beside(everybody, wanted)
-    while wanted < search.items and short.any():
-        # Most of what was found is known already: look deeper, for those alone.
-        wanted, again = min(4 * wanted, search.items), everybody[short]
-        items[again], scores[again], short[again] = beside(again, wanted)
-    return items, scores
 
 
 def reopened(

@@ -23,7 +23,7 @@ ITEMS = 40
 SHOP = shop_of(ITEMS)
 BUNDLE = model_of(SHOP)
 LARGE = 6000
-"""Items that are searched, not multiplied through."""
+"""Items the sum over which is estimated."""
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def test_a_large_shop_is_searched_and_little_is_missed(tmp_path: Path, exclude: 
     assert np.mean(errors) < 0.05
 
 
-def test_a_shop_of_too_few_items_to_be_searched_is_multiplied_through(tmp_path: Path) -> None:
+def test_of_a_shop_of_few_items_nothing_is_estimated(tmp_path: Path) -> None:
     few = EXACT.model_copy(update={"ann_items": 5})
     bundle, histories = model_of(shop_of(10)), asked(10)
     found, _ = ShippedScorer(shipped(bundle, tmp_path, few)).top_k(histories, 5)
@@ -136,10 +136,10 @@ def test_new_items_and_changed_attributes_need_no_export(exact: Shipped) -> None
     assert (found == ITEMS + 1).any(1).all()
 
 
-@pytest.mark.parametrize("ann_items", [10**9, 10], ids=["multiplied", "searched"])
+@pytest.mark.parametrize("ann_items", [10**9, 10], ids=["exact", "estimated"])
 def test_items_that_come_in_between_are_scored_at_once(exact: Shipped, ann_items: int) -> None:
     histories = asked(ITEMS)
-    before = ShippedScorer(replace(exact, search={"ann_items": ann_items, "rerank": 20}))
+    before = ShippedScorer(replace(exact, search={"ann_items": ann_items}))
     was, _ = before.top_k(histories, ITEMS)
     after = before.with_items(["new"], SHOP.attributes[5:6])
     grown = SHOP.extended(["new"], SHOP.attributes[5:6])

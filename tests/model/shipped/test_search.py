@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from recsys_lib.model.compiled import best_of
 from recsys_lib.model.shipped.rows import Rows
-from recsys_lib.model.shipped.search import Scan, Search, Shelf, Whole
+from recsys_lib.model.shipped.search import Search, Shelf
 
 ITEMS, SIZE, KNOWN, USERS = 5000, 16, 4, 40
 RANDOM = np.random.default_rng(5)
@@ -26,23 +27,47 @@ SHELF = shelf_of(ITEMS)
 TYPICAL = np.ones(KNOWN, np.float32)
 
 
-def found_by(search: Search, count: int) -> np.ndarray:
-    items, scores = search.best(USER, TASTE, count)
-    order = np.argsort(-scores, axis=1)[:, :count]
-    return np.asarray(np.take_along_axis(items, order, 1))
+def search_of(shelf: Shelf, summed: int = 10**9) -> Search:
+    return Search(shelf, TYPICAL[: shelf.known.shape[1]], summed)
 
 
-def recall(search: Search, count: int) -> float:
-    best = found_by(Whole(SHELF), count)
-    pairs = zip(best, found_by(search, count), strict=True)
-    return float(np.mean([len(np.intersect1d(*pair)) / count for pair in pairs]))
+def scores_of(shelf: Shelf, user: np.ndarray = USER, taste: np.ndarray = TASTE) -> np.ndarray:
+    """Of all items: [B, N]."""
+    matrix = shelf.matrix(np.arange(1, shelf.items + 1)).astype(np.float64)
+    return np.asarray(np.concatenate([user, taste], 1).astype(np.float64) @ matrix.T)
 
 
-def test_the_scan_finds_nearly_all_of_the_best_and_more_when_more_are_ranked_again() -> None:
-    found = [recall(Scan(SHELF, TYPICAL, rerank), 20) for rerank in (1, 5, 20)]
-    assert found == sorted(found)
-    assert found[0] < 0.95
-    assert found[2] > 0.97
+def best(
+    search: Search, count: int, user: np.ndarray = USER, taste: np.ndarray = TASTE
+) -> tuple[np.ndarray, np.ndarray]:
+    """For users who have had nothing."""
+    nothing = np.zeros(len(user) + 1, np.int64), np.zeros(0, np.int32)
+    part = (*nothing, np.zeros(0, np.float32), np.zeros(0, np.float32))
+    gate = np.zeros((len(user), 3), np.float32)
+    asked = user, taste, search.bounds(user, taste)
+    return best_of((part, part), gate, nothing, 0, search.cells, asked, count)
+
+
+@pytest.mark.parametrize("bits", [8, 32])
+@pytest.mark.parametrize("count", [1, 20, 300])
+def test_the_best_of_all_items_are_found_with_their_scores(bits: int, count: int) -> None:
+    shelf = Shelf(Rows.of(SHELF.vectors.all(), bits), SHELF.known)
+    items, scores = best(search_of(shelf), count)
+    wanted = np.sort(scores_of(shelf), axis=1)[:, ::-1][:, :count]
+    np.testing.assert_allclose(scores, wanted, rtol=1e-4, atol=1e-4)
+    told = np.take_along_axis(scores_of(shelf), items.astype(np.int64) - 1, 1)
+    np.testing.assert_allclose(scores, told, rtol=1e-4, atol=1e-4)
+
+
+def test_no_item_of_a_cell_exceeds_its_bound_and_most_cells_need_not_be_opened() -> None:
+    search = search_of(SHELF)
+    cuts, items, *_ = search.cells
+    assert sorted(items.tolist()) == list(range(1, ITEMS + 1))
+    user = USER / 4
+    scores, bounds = scores_of(SHELF, user)[:, items - 1], search.bounds(user, TASTE)
+    assert (np.maximum.reduceat(scores, cuts[:-1], axis=1) <= bounds).all()
+    twentieth = np.sort(scores, axis=1)[:, -20]
+    assert (bounds >= twentieth[:, None]).mean() < 0.5
 
 
 @pytest.mark.parametrize("count", [1, 3, 5, 7])
@@ -51,58 +76,53 @@ def test_of_items_that_are_equally_good_the_first_are_found(count: int) -> None:
     known = np.array([[0], [1], [5], [1], [0], [1], [0], [1]], np.float32)
     shelf = Shelf(Rows.of(np.zeros((8, 2), np.float32), 32), known)
     users = np.zeros((2, 2), np.float32), np.ones((2, 1), np.float32)
-    items, _ = Whole(shelf).best(*users, count)
-    order = [2, 1, 3, 5, 7, 4, 6]
-    assert [sorted(row) for row in items.tolist()] == [sorted(order[:count])] * 2
+    items, _ = best(search_of(shelf), count, *users)
+    assert items.tolist() == [[2, 1, 3, 5, 7, 4, 6][:count]] * 2
 
 
-def test_what_is_found_has_its_exact_score() -> None:
-    items, scores = Scan(SHELF, TYPICAL, 5).best(USER, TASTE, 20)
-    vectors = SHELF.vectors.all()[items]
-    exact = (vectors * USER[:, None]).sum(2) + (SHELF.known[items] * TASTE[:, None]).sum(2)
-    np.testing.assert_allclose(scores, exact, rtol=1e-4, atol=1e-4)
-    alone, same = Scan(SHELF, TYPICAL, 5).best(USER[:1], TASTE[:1], 20)
-    np.testing.assert_array_equal(alone[0], items[0])
-    np.testing.assert_allclose(same[0], scores[0], rtol=1e-4)
-
-
-@pytest.mark.parametrize("bits", [8, 32])
-def test_pairs_of_items_and_users_are_multiplied_as_their_vectors_are(bits: int) -> None:
-    shelf = Shelf(Rows.of(SHELF.vectors.all(), bits), SHELF.known)
-    items, row = np.array([4, 4, 9, 0, 17], np.int32), np.array([0, 1, 1, 3, 3])
-    match, whole = shelf.matched(items, row, USER, TASTE)
-    np.testing.assert_allclose(match, (shelf.vectors.take(items) * USER[row]).sum(1), rtol=1e-4)
-    known = (shelf.known[items] * TASTE[row]).sum(1)
-    np.testing.assert_allclose(whole - match, known, rtol=1e-3, atol=1e-5)
+def test_of_many_items_that_are_equally_good_the_first_are_found() -> None:
+    shelf = Shelf(Rows.of(np.zeros((200, 2), np.float32), 8), np.ones((200, 1), np.float32))
+    items, _ = best(search_of(shelf), 4, np.zeros((1, 2), np.float32), np.ones((1, 1), np.float32))
+    assert items.tolist() == [[1, 2, 3, 4]]
 
 
 def test_the_total_of_a_sample_is_near_that_of_all() -> None:
-    apart = Scan(SHELF, TYPICAL, 5).total(USER, TASTE) - Whole(SHELF).total(USER, TASTE)
+    exact = np.log(np.exp(scores_of(SHELF)).sum(1))
+    apart = search_of(SHELF, summed=ITEMS - 1).total(USER, TASTE) - exact
     assert np.abs(apart).max() < 0.2
     assert np.abs(apart).mean() < 0.05
 
 
-def test_the_total_of_a_small_shop_is_exact() -> None:
-    shelf = shelf_of(1500)
-    scan, whole = Scan(shelf, TYPICAL, 5), Whole(shelf)
-    np.testing.assert_allclose(scan.total(USER, TASTE), whole.total(USER, TASTE), rtol=1e-4)
+@pytest.mark.parametrize("summed", [ITEMS, 0], ids=["few enough", "fewer than the sample"])
+def test_the_total_of_a_small_shop_is_exact(summed: int) -> None:
+    shelf = SHELF if summed else shelf_of(1500)
+    exact = np.log(np.exp(scores_of(shelf)).sum(1))
+    np.testing.assert_allclose(search_of(shelf, summed).total(USER, TASTE), exact, rtol=1e-4)
 
 
 def test_more_than_there_is_brings_everything_once() -> None:
-    shelf = shelf_of(50)
-    for search in (Whole(shelf), Scan(shelf, TYPICAL, 20)):
-        items, scores = search.best(USER, TASTE, 60)
-        for row, score in zip(items, scores, strict=True):
-            assert sorted(row[np.isfinite(score)].tolist()) == list(range(1, 51))
+    items, scores = best(search_of(shelf_of(50)), 60)
+    for row, score in zip(items, scores, strict=True):
+        assert sorted(row[np.isfinite(score)].tolist()) == list(range(1, 51))
 
 
-@pytest.mark.parametrize("kind", [Whole, lambda shelf: Scan(shelf, TYPICAL, 20)])
-def test_items_that_come_later_are_found_and_the_others_stay(kind: object) -> None:
-    small, large = shelf_of(400), shelf_of(400)
-    vectors = np.concatenate([large.vectors.all(), USER[:1] * 3])
-    more = Shelf(Rows.of(vectors, 8), np.concatenate([large.known, large.known[:1] * 0]))
-    search = kind(small)  # type: ignore[operator]
-    before = search.best(USER, TASTE, 10)[0].tolist()
-    after = search.extended(more)
-    assert 401 in after.best(USER[:1], TASTE[:1], 10)[0][0]
-    assert search.best(USER, TASTE, 10)[0].tolist() == before
+def with_one_more(shelf: Shelf) -> Shelf:
+    """That the first user likes best."""
+    vectors = np.concatenate([shelf.vectors.all(), USER[:1] * 3])
+    return Shelf(Rows.of(vectors, 8), np.concatenate([shelf.known, shelf.known[:1] * 0]))
+
+
+def test_items_that_come_later_are_found_and_the_others_stay() -> None:
+    search = search_of(shelf_of(400), summed=0)
+    before = best(search, 10)[0].tolist()
+    after = search.extended(with_one_more(shelf_of(400)))
+    assert 401 in best(after, 10)[0][0]
+    assert best(search, 10)[0].tolist() == before
+    np.testing.assert_array_equal(search.total(USER, TASTE), after.total(USER, TASTE))
+
+
+def test_a_total_that_is_exact_stays_so_when_items_come() -> None:
+    more = with_one_more(shelf_of(400))
+    exact = np.log(np.exp(scores_of(more)).sum(1))
+    found = search_of(shelf_of(400)).extended(more).total(USER, TASTE)
+    np.testing.assert_allclose(found, exact, rtol=1e-4)
