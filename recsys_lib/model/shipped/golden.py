@@ -50,7 +50,8 @@ class Golden:
         last = np.where(wanted, self.scores, np.inf).min(1, keepdims=True, initial=np.inf)
         same |= self.scores - last <= NEAR * np.abs(last)
         share = float(same[wanted].mean()) if wanted.any() else 1.0
-        gap = np.abs(scores - self.scores)[wanted] / np.maximum(np.abs(self.scores[wanted]), 1e-3)
+        told, mine = self.scores[wanted], scores[wanted]
+        gap = np.abs(mine - told) / np.maximum(np.abs(told), 1e-3)
         apart = float(np.median(gap)) if wanted.any() else 0.0
         if share >= alike and apart <= near:
             return ""
