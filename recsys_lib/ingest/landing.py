@@ -164,10 +164,10 @@ class Landing:
         if self._tree is None or self._tree[0] != known:
             texts = {place: text for place, text in texts_of(self.mapping).items() if text}
             tree = referred(texts.values(), known, self._empty)
-            others = [text for place, text in texts.items() if place not in NUMBERS]
-            elsewhere = {name.lower() for name in referred(others, {*known, *tree}, self._empty)}
+            # A name inside of another one passes for a mention: that costs time and harms nothing.
+            others = " ".join(t for place, t in texts.items() if place not in NUMBERS).lower()
             numbers = {texts.get(place, "") for place in NUMBERS} & tree.keys()
-            alone = frozenset(name for name in numbers if name.lower() not in elsewhere)
+            alone = frozenset(name for name in numbers if name.lower() not in others)
             self._tree = known, tree, alone
         return self._tree[1:]
 
