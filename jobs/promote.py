@@ -10,7 +10,7 @@ from jobs.evaluate import Scores, evaluate
 from jobs.shop import strange_increments
 from recsys_lib.evaluate.gate import judge
 from recsys_lib.evaluate.intervals import by_slice
-from recsys_lib.settings import GateSettings, Settings
+from recsys_lib.settings import Settings
 from recsys_lib.types import ModelVersion, Verdict
 
 
@@ -32,8 +32,9 @@ def promote(context: Context, window: int, scores: Scores) -> Verdict | None:
         verdict = judge(
             ours,
             theirs,
-            _gate(context.settings, candidate, tracking.version(roles["champion"])),
+            context.settings.gate,
             strange,
+            _may_lose(context.settings, candidate, tracking.version(roles["champion"])),
         )
         log.info("window %s: %s", window, verdict)
     if verdict.promote:
@@ -43,11 +44,10 @@ def promote(context: Context, window: int, scores: Scores) -> Verdict | None:
     return verdict
 
 
-def _gate(settings: Settings, candidate: ModelVersion, champion: ModelVersion) -> GateSettings:
+def _may_lose(settings: Settings, candidate: ModelVersion, champion: ModelVersion) -> float | None:
     """A form that is smaller than the champion's may lose as much as compress.floor."""
-    if candidate.form != "shrunk" or champion.form == "shrunk":
-        return settings.gate
-    return settings.gate.model_copy(update={"min_gain": -settings.compress.floor})
+    smaller = candidate.form == "shrunk" and champion.form != "shrunk"
+    return settings.compress.floor if smaller else None
 
 
 def main(argv: list[str]) -> None:

@@ -1,4 +1,5 @@
-"""The promotion gate: a candidate becomes champion only when it is proven better.
+"""The promotion gate: a candidate becomes champion only when it is proven better, or smaller and
+proven hardly worse.
 
 Both answered the same requests of the same users before either had learned them. One composite of
 the metrics named in `gate.weights` decides; no slice may lose more than `gate.slice_floor`.
@@ -23,8 +24,12 @@ def judge(
     champion: Mapping[str, Replicates] | None,
     settings: GateSettings,
     strange: Sequence[str] = (),
+    may_lose: float | None = None,
 ) -> Verdict:
     """Compare by slice (see `intervals.by_slice`), paired by user. `champion` None: there is none.
+
+    `may_lose`: the relative loss that is a fair price for a smaller model; None: the candidate is
+    as large as the champion, and must gain.
 
     `strange` says what is wrong with the increments that only the candidate has learned (see
     `anomalies`): with any of it there is no promotion, however good it looks.
@@ -44,15 +49,17 @@ def judge(
     theirs = composite(champion[ALL].means, settings.weights)
     gap = estimate(ours - theirs, 2.0 * settings.confidence - 1.0)
     relative = estimate(_relative(ours, theirs), 2.0 * settings.confidence - 1.0)
-    better = bool(relative.low > settings.min_gain)
+    least = settings.min_gain if may_lose is None else -may_lose
+    enough = bool(relative.low > least)
     sure = f"{settings.confidence:.0%} sure of more than {relative.low:+.1%}"
-    need = f"needed more than {settings.min_gain:+.1%}"
+    need = f"needed more than {least:+.1%}{'' if may_lose is None else ', being smaller'}"
     name = " + ".join(f"{weight:g} {metric}" for metric, weight in settings.weights.items())
-    found = "better" if better else "not proven better"
+    aim = "better" if least >= 0 or relative.low > 0 else "good enough"
+    found = aim if enough else f"not proven {aim}"
     numbers = f"{ours[0]:.4f} against {theirs[0]:.4f} ({relative.value:+.1%}; {sure}, {need})"
     reason = f"{found} on {whole.users:,} users: {name} is {numbers}"
     losses = _floors(candidate, champion, settings)
-    promote = better and not losses and not strange
+    promote = enough and not losses and not strange
     reasons = [reason, *losses, *strange, "promoted" if promote else "the champion stays"]
     return Verdict(promote, tuple(reasons), gap)
 

@@ -31,7 +31,7 @@ from recsys_lib.train.checkpoint import Keeper
 from recsys_lib.train.feed import Feed, Reader
 from recsys_lib.train.lesson import Lesson
 from recsys_lib.train.loss import answers, mixture_loss
-from recsys_lib.train.masks import by_layer, check_equal_on_all_ranks, check_masks
+from recsys_lib.train.masks import by_layer, check_equal_on_all_ranks, check_marks, marks_of
 from recsys_lib.train.optimizers import load_slots, optimizer, save_slots
 from recsys_lib.train.pace import highest_rate, kept_share, pass_size, schedule, steps_of
 from recsys_lib.train.steps import Signature, prefetched, signature_of, step_function, teacher
@@ -198,8 +198,9 @@ def _learned(lesson: Lesson, material: Material, student: Student) -> Course:
         student.rate.assign(peak * schedule(step, steps, lesson.train.warmup))
         if pruner:
             pruner.at_step(network, step)
-        loss = step_fn([next(batches) for _ in range(passes)])
-        check_masks(network, pruner)
+        parts = [next(batches) for _ in range(passes)]
+        loss, marks = step_fn(parts, marks_of(network, pruner))
+        check_marks(marks.numpy())
         _tell(lesson, step + 1, steps, curve)
         if step % max(1, steps // 100) == 0 or step == steps - 1:
             curve.append((step, float(loss)))

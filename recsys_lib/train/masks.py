@@ -6,17 +6,31 @@ import zlib
 
 import horovod.tensorflow as hvd
 import numpy as np
+from numpy.typing import NDArray
 
 from recsys_lib.errors import RanksError
 from recsys_lib.model.network import Network
 from recsys_lib.model.tensorflow import tf
 from recsys_lib.train.lesson import Pruner
 
+BITS = 32
 
-def check_masks(network: Network, pruner: Pruner | None) -> None:
-    """After a step. Raises RanksError on every rank where they differ."""
-    if pruner is not None:
-        check_equal_on_all_ranks(_masks(network))
+
+def marks_of(network: Network, pruner: Pruner | None) -> NDArray[np.float32]:
+    """A digest of the masks as BITS zeros and ones, which go with the gradients: a collective of
+    their own would let all ranks wait once more in each step."""
+    if pruner is None or hvd.size() == 1:
+        return np.zeros(BITS, np.float32)
+    digest = np.array([_digest(_masks(network))], ">u4")
+    return np.unpackbits(digest.view(np.uint8)).astype(np.float32)
+
+
+def check_marks(mean: NDArray[np.float32]) -> None:
+    """Of what the ranks' `marks_of` are in the mean. Raises RanksError on every rank where they
+    differ: then some bit is not the same on all, so neither 0 nor 1."""
+    apart = np.minimum(mean, 1 - mean) > 0.5 / hvd.size()
+    if apart.any():
+        raise _differ()
 
 
 def by_layer(points: list[tuple[int, dict[str, float]]]) -> dict[str, list[tuple[int, float]]]:
@@ -39,12 +53,19 @@ def _gathered(number: int) -> set[int]:
 
 def check_equal_on_all_ranks(arrays: dict[str, np.ndarray]) -> None:
     """Zeros must be at the same places everywhere, or the saved masks are one rank's opinion."""
+    if len(_gathered(_digest(arrays))) > 1:
+        raise _differ()
+
+
+def _digest(arrays: dict[str, np.ndarray]) -> int:
     digest = 0
     for name in sorted(arrays):
         digest = zlib.crc32(np.packbits(arrays[name] != 0).tobytes(), digest)
-    kinds = len(_gathered(digest))
-    if kinds > 1:
-        raise RanksError(
-            f"masks must be equal on all {hvd.size()} ranks, got {kinds} kinds; "
-            "the increment is not saved: run it again, and report it if it happens twice"
-        )
+    return digest
+
+
+def _differ() -> RanksError:
+    return RanksError(
+        f"masks must be equal on all {hvd.size()} ranks, and are not; "
+        "the increment is not saved: run it again, and report it if it happens twice"
+    )

@@ -28,7 +28,7 @@ from recsys_lib.settings import RanksSettings
 
 Way = Literal["whole", "unique"]
 TOLD = "told"
-"""What goes with the gradients: how long those of the tables are, and the loss."""
+"""What goes with the gradients: how long those of the tables are, and what the caller adds."""
 NUMBER = 4
 """Bytes of a float32 and of a row's number."""
 AT_ONCE = 512
@@ -96,9 +96,10 @@ class Reducer:
         self._ways = ways
 
     def __call__(
-        self, gradients: Sequence[Any], names: Sequence[str], loss: tf.Tensor
+        self, gradients: Sequence[Any], names: Sequence[str], beside: tf.Tensor
     ) -> tuple[list[Any], tf.Tensor, tf.Tensor]:
-        """The gradients in the order they came, the norm of all, and the mean loss.
+        """The gradients in the order they came, the norm of all, and the mean of `beside` [K]:
+        numbers that are sent along.
 
         Tables keep to the rows that were looked up. In the norm each look-up counts for itself: a
         few rows that all examples share would else decide alone by how much a step is shortened.
@@ -111,12 +112,13 @@ class Reducer:
         if hvd.size() > 1:
             # As a length: of long gradients the squares are more than a half can hold.
             length = tf.sqrt(squares / hvd.size())
-            dense, sums = self._joined({**dense, TOLD: tf.stack([length, loss])}, sums)
-            length, loss = tf.unstack(dense.pop(TOLD))
-            squares = tf.square(length)
+            told = tf.concat([length[None], beside], 0)
+            dense, sums = self._joined({**dense, TOLD: told}, sums)
+            told = dense.pop(TOLD)
+            squares, beside = tf.square(told[0]), told[1:]
         found = {**dense, **sums}
         norm = tf.sqrt(tf.add_n([squares, *map(_squares, dense.values())]))
-        return [found[name] for name in names], norm, loss
+        return [found[name] for name in names], norm, beside
 
     def _joined(
         self, dense: dict[str, tf.Tensor], tables: dict[str, tf.IndexedSlices]

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import horovod.tensorflow as hvd
+import numpy as np
+from numpy.typing import NDArray
 
 from recsys_lib.model.bundle import Bundle
 from recsys_lib.model.catalog import Catalog
@@ -17,6 +19,7 @@ from recsys_lib.model.weights import load_arrays
 from recsys_lib.train.feed import Batch
 from recsys_lib.train.lesson import Lesson
 from recsys_lib.train.loss import answers, distillation_loss, mixture_loss, rehearsed, value_loss
+from recsys_lib.train.masks import BITS
 from recsys_lib.train.reduce import Reducer, added, best_way, looked_up
 
 Signature = dict[str, tf.TensorSpec]
@@ -49,8 +52,9 @@ def step_function(
     lesson: Lesson,
     first: Batch,
     teacher: Teacher | None,
-) -> Callable[[list[dict[str, tf.Tensor]]], tf.Tensor]:
-    """Learns the parts of a batch; gives the mean loss of all ranks. `first`: any of the feed."""
+) -> Callable[[list[dict[str, tf.Tensor]], NDArray[np.float32]], tuple[tf.Tensor, tf.Tensor]]:
+    """Learns the parts of a batch; `first`: any of the feed. Given this rank's marks [BITS], it
+    gives the mean loss of all ranks and the mean of their marks (see masks)."""
     lookups = tf.constant(catalog.lookups)
     stats = tf.constant(catalog.stats.values)
     named = network.variables()
@@ -78,19 +82,23 @@ def step_function(
                 loss += weight * distillation_loss(right, said)
         return loss, tape.gradient(loss, variables)
 
-    @tf.function(input_signature=[[signature_of(first)] * lesson.ranks.passes], autograph=False)
-    def step(parts: list[dict[str, tf.Tensor]]) -> tf.Tensor:
+    marked = tf.TensorSpec([BITS], tf.float32)
+    signature = [[signature_of(first)] * lesson.ranks.passes, marked]
+
+    @tf.function(input_signature=signature, autograph=False)
+    def step(parts: list[dict[str, tf.Tensor]], marks: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         losses, each = zip(*map(learned, parts), strict=True)
         total = [added(list(gradients)) for gradients in zip(*each, strict=True)]
         used = [place for place, gradient in enumerate(total) if gradient is not None]
-        found, norm, loss = reduce(
+        loss = tf.add_n(losses) / len(losses)
+        found, norm, mean = reduce(
             [total[place] for place in used],
             [names[place] for place in used],
-            tf.add_n(losses) / len(losses),
+            tf.concat([loss[None], marks], 0),
         )
         clipped, _ = tf.clip_by_global_norm(found, lesson.train.clip_norm, norm)
         built.apply_gradients(zip(clipped, [variables[place] for place in used], strict=True))
-        return loss
+        return mean[0], mean[1:]
 
     return step
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from recsys_lib.evaluate.gate import composite, judge
 from recsys_lib.evaluate.intervals import ALL, Replicates
@@ -54,6 +55,17 @@ def test_noise_that_both_share_does_not_hide_a_small_gain() -> None:
 def test_gain_below_min_gain_is_held() -> None:
     asked = SETTINGS.model_copy(update={"min_gain": 0.02})
     assert not judge({ALL: part(0.202)}, {ALL: part(0.2)}, asked).promote
+
+
+@pytest.mark.parametrize(
+    ("ours", "promoted", "told"),
+    [(0.22, True, "better"), (0.199, True, "good enough"), (0.19, False, "not proven good enough")],
+)
+def test_a_smaller_model_may_lose_a_little(ours: float, promoted: bool, told: str) -> None:
+    verdict = judge({ALL: part(ours)}, {ALL: part(0.2)}, SETTINGS, may_lose=0.01)
+    assert verdict.promote == promoted
+    assert verdict.reasons[0].startswith(f"{told} on 500 users")
+    assert "needed more than -1.0%, being smaller)" in verdict.reasons[0]
 
 
 def test_equal_model_is_held() -> None:

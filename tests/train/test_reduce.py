@@ -54,10 +54,10 @@ def test_one_rank_keeps_its_rows_and_sums_each_up() -> None:
     slices = tf.IndexedSlices(tf.constant([[1.0], [5.0], [2.0]]), rows, tf.constant([4, 1]))
     dense = tf.constant([2.0, 4.0])
     names = ["items/embeddings", "gate/bias"]
-    (found, same), norm, loss = Reducer(RanksSettings(), {})(
-        [slices, dense], names, tf.constant(1.5)
+    (found, same), norm, told = Reducer(RanksSettings(), {})(
+        [slices, dense], names, tf.constant([1.5])
     )
-    assert loss.numpy() == 1.5
+    assert told.numpy() == [1.5]
     assert found.indices.numpy().tolist() == [2, 0]
     assert np.ravel(found.values).tolist() == [3.0, 5.0]
     assert same.numpy().tolist() == [2.0, 4.0]
@@ -83,7 +83,7 @@ def test_what_is_sent_has_one_shape_however_many_rows_a_batch_looks_up(
         rows = tf.constant(looked_up)
         slices = tf.IndexedSlices(tf.ones([len(looked_up), 1]), rows, tf.constant([9000, 1]))
         reducer = Reducer(RanksSettings(), {"items": "unique"})
-        (found,), _, _ = reducer([slices], ["items/embeddings"], tf.constant(1.5))
+        (found,), _, _ = reducer([slices], ["items/embeddings"], tf.constant([1.5]))
         each = sorted(set(looked_up))
         assert found.indices.numpy().tolist() == each
         assert np.ravel(found.values).tolist() == [looked_up.count(row) for row in each]
