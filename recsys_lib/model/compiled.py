@@ -418,6 +418,11 @@ def _inserted(items: Ints, scores: Floats, item: np.int32, score: np.float32) ->
         items[place], scores[place] = item, score
 
 
+AHEAD = 32
+"""Rows whose items are looked up before the first of them is needed: memory that is asked for all
+at once brings them together."""
+
+
 @summing
 def joined(
     made: Floats,
@@ -441,6 +446,8 @@ def joined(
     for place in range(len(offsets) - 1):
         who, likes, whose = user[place], taste[place], users[place]
         for r in range(offsets[place], offsets[place + 1]):
+            if r % AHEAD == 0:
+                _fetch(items[r : r + AHEAD], values, scale, known, item, out[r : r + AHEAD])
             index = items[r]
             vector, facts = values[index], known[index]
             fits = np.float32(0)
@@ -455,6 +462,25 @@ def joined(
             for n in range(len(into)):
                 into[n] = max(into[n] + mine[n] + whose[n] + what[n] + fits * by[n], np.float32(0))
     return out
+
+
+@compiled
+def _fetch(
+    items: Ints,
+    values: NDArray[np.int8],
+    scale: Floats,
+    known: Floats,
+    item: Floats,
+    out: Floats,
+) -> None:
+    """Touches all that `joined` reads of these items. What it writes is written over later: without
+    it nothing would be read."""
+    middle = item.shape[1] // 2
+    for n in range(len(items)):
+        index = items[n]
+        out[n] = values[index, 0] + values[index, -1] + scale[index]
+        out[n] += known[index, 0] + known[index, -1]
+        out[n] += item[index, 0] + item[index, middle] + item[index, -1]
 
 
 @summing
