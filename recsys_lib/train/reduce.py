@@ -96,10 +96,10 @@ class Reducer:
         self._ways = ways
 
     def __call__(
-        self, gradients: Sequence[Any], names: Sequence[str], beside: tf.Tensor
+        self, gradients: Sequence[Any], names: Sequence[str], numbers: tf.Tensor
     ) -> tuple[list[Any], tf.Tensor, tf.Tensor]:
-        """The gradients in the order they came, the norm of all, and the mean of `beside` [K]:
-        numbers that are sent along.
+        """The gradients in the order they came, the norm of all, and the mean of `numbers` [K],
+        which are sent along.
 
         Tables keep to the rows that were looked up. In the norm each look-up counts for itself: a
         few rows that all examples share would else decide alone by how much a step is shortened.
@@ -112,13 +112,13 @@ class Reducer:
         if hvd.size() > 1:
             # As a length: of long gradients the squares are more than a half can hold.
             length = tf.sqrt(squares / hvd.size())
-            told = tf.concat([length[None], beside], 0)
+            told = tf.concat([length[None], numbers], 0)
             dense, sums = self._joined({**dense, TOLD: told}, sums)
             told = dense.pop(TOLD)
-            squares, beside = tf.square(told[0]), told[1:]
+            squares, numbers = tf.square(told[0]), told[1:]
         found = {**dense, **sums}
         norm = tf.sqrt(tf.add_n([squares, *map(_squares, dense.values())]))
-        return [found[name] for name in names], norm, beside
+        return [found[name] for name in names], norm, numbers
 
     def _joined(
         self, dense: dict[str, tf.Tensor], tables: dict[str, tf.IndexedSlices]
