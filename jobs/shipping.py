@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from recsys_lib.adapters.places import delivery, fetch
-from recsys_lib.compress.widths import target, widths
+from recsys_lib.compress.widths import Shares, target, widths
 from recsys_lib.model.bundle import manifest_of
 from recsys_lib.settings import CompressSettings, PruneSettings
 from recsys_lib.train.lesson import Lesson, Rows
@@ -50,8 +50,7 @@ class Shipping:
 class Shrinking:
     """Saves the model without its least heads and neurons, for the next lesson to go on from."""
 
-    heads: float
-    neurons: float
+    shares: Shares
     line: tuple[str, ...]
     prune: PruneSettings
     target: str
@@ -63,7 +62,7 @@ class Shrinking:
 
         bundle = Bundle.load(folder)
         line = [Bundle.load(fetch(earlier)) for earlier in self.line]
-        small = shrunk(bundle, self.heads, self.neurons, line)
+        small = shrunk(bundle, self.shares, line)
         sparsity = MagnitudePruner(self.prune, 1).sparsity(small.arrays)["total"]
         lineage = {**small.lineage, "sparsity": sparsity if bundle.lineage["sparsity"] else 0.0}
         with delivery(self.target) as place:
@@ -75,7 +74,7 @@ def shrinks(lesson: Lesson, settings: CompressSettings) -> bool:
     if lesson.parent is None or not settings.shrink:
         return False
     spec = manifest_of(Path(fetch(lesson.parent)))["spec"]
-    return target(spec, settings.heads, settings.neurons) != widths(spec)
+    return target(spec, Shares.of(settings)) != widths(spec)
 
 
 def taught(lesson: Lesson, settings: CompressSettings, small: str, folder: str) -> Lesson:

@@ -26,6 +26,7 @@ from jobs.shop import Exam, catalog_reader
 from jobs.train import learn
 from recsys_lib.adapters.folders import is_remote
 from recsys_lib.compress.sweep import Measured, Shape, chosen, shapes, timed
+from recsys_lib.compress.widths import Shares
 from recsys_lib.errors import SettingsError, SourceError, TrackingError
 from recsys_lib.evaluate.intervals import Replicates, estimate, replicates
 from recsys_lib.evaluate.plots import frontier
@@ -78,7 +79,7 @@ def _widths(
         target = _root(context, version) / f"width-{share:g}"
         if not (target / "model.json").exists():
             small = f"{target}.small"
-            Shrinking(share, share, (), settings.prune, small)(str(folder))
+            Shrinking(Shares.even(share), (), settings.prune, small)(str(folder))
             told = taught(lesson, context.settings.compress, small, str(target))
             learn(context, replace(told, teacher=str(folder)))
         found[share] = target

@@ -19,7 +19,7 @@ from jobs.shipping import Shipping, Shrinking, form_of, shrinks, taught
 from jobs.shop import catalog_reader, model_folder, sequence_rows, shop_tables, strange_increments
 from recsys_lib.adapters.places import KeptFile, appended, delivery, fetch
 from recsys_lib.adapters.ranks import patient, run_on_ranks, tell
-from recsys_lib.compress.widths import shares
+from recsys_lib.compress.widths import Shares
 from recsys_lib.errors import SourceError, TrackingError
 from recsys_lib.evaluate.gate import judge
 from recsys_lib.increment.plan import lesson_windows
@@ -74,12 +74,12 @@ def learn_and_ship(
     if not shrinks(lesson, settings):
         shipped = replace(lesson, finish=ship)
         return shipped, learn(context, shipped)
-    steps = shares(settings.heads, settings.neurons, settings.steps)
+    steps = Shares.of(settings).steps(settings.steps)
     stage = replace(lesson, folder=f"{lesson.folder}.wide")
     line: tuple[str, ...] = (str(lesson.parent),)
-    for number, (heads, neurons) in enumerate(steps, 1):
+    for number, shares in enumerate(steps, 1):
         small = f"{lesson.folder}.small-{number}"
-        shrink = Shrinking(heads, neurons, line, lesson.prune, small)
+        shrink = Shrinking(shares, line, lesson.prune, small)
         summary = learn(context, replace(stage, finish=shrink))
         if not summary["examples"]:
             return lesson, summary

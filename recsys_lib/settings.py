@@ -338,6 +338,9 @@ class CompressSettings(Section):
     shrink: bool = Field(False, description="remove heads and neurons after the first fine-tune")
     heads: float = Field(0.5, gt=0, le=1, description="share of each block's heads that stays")
     neurons: float = Field(0.25, gt=0, le=1, description="share of its neurons that stays")
+    copy_neurons: float = Field(
+        0.5, gt=0, le=1, description="share of the neurons of the heads of past and near items"
+    )
     steps: int = Field(1, ge=1, description="fine-tunes in which they go, a part in each")
     distil_epochs: float = Field(1.0, gt=0, description="of each such fine-tune")
     distil_windows: int = Field(8, ge=1, description="latest windows that it learns from")

@@ -39,9 +39,10 @@ class Spec:
     `affinity` features of each attribute are read by the heads; 0 by those that were made before
     there were any.
 
-    A network that was shrunk says what is left of each block (`block_heads`, `block_neurons`) and
-    how large a head is; where these are not set, all blocks are as large as `heads` and
-    `feed_forward_size` say, and the heads share the embedding among them.
+    A network that was shrunk says what is left of each block (`block_heads`, `block_neurons`), how
+    large a head is, and what is left of the heads that rank items (`copy_neurons`); where these are
+    not set, all are as large as `heads`, `feed_forward_size` and `copy_size` say, and the attention
+    heads share the embedding among them.
     """
 
     items: int
@@ -65,6 +66,7 @@ class Spec:
     head_size: int = 0
     block_heads: tuple[int, ...] = ()
     block_neurons: tuple[int, ...] = ()
+    copy_neurons: int = 0
 
     @property
     def kindred(self) -> int:
@@ -142,13 +144,12 @@ class Network:
         self._dense("gate", 2 * d, 2, scale=0.0, bias=[1.5, -4.0])
         copied = len(COPY_FEATURES) + spec.kindred + spec.stats + len(USER_FEATURES) + 4 + 8 + 2
         self._dense("copy_item", d, 8)
-        self._dense("copy_hidden", copied, spec.copy_size, "relu")
-        self._dense("copy_hidden_2", spec.copy_size, spec.copy_size, "relu")
-        self._dense("copy_out", spec.copy_size, 1, scale=0.0)
         near = len(NEAR_FEATURES) + spec.kindred + spec.stats + len(USER_FEATURES) + 8 + 2
-        self._dense("near_hidden", near, spec.copy_size, "relu")
-        self._dense("near_hidden_2", spec.copy_size, spec.copy_size, "relu")
-        self._dense("near_out", spec.copy_size, 1, scale=0.0)
+        for name, told in (("copy", copied), ("near", near)):
+            neurons = spec.copy_neurons or spec.copy_size
+            self._dense(f"{name}_hidden", told, neurons, "relu")
+            self._dense(f"{name}_hidden_2", neurons, neurons, "relu")
+            self._dense(f"{name}_out", neurons, 1, scale=0.0)
         self._dense("worth", len(EVENT_FACTS) - GAPS, d, scale=0.0, biased=False)
         self._dense("value", 2 * d, 1, scale=0.0)
         self._dropout = keras.layers.Dropout(spec.dropout, seed=seed)

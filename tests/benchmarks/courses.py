@@ -7,7 +7,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ def options(text: str | None, courses: Mapping[str, Course]) -> argparse.Argumen
     )
     made.add_argument("--shops", nargs="+", default=list(courses), choices=list(courses))
     made.add_argument("--first", type=int, metavar="WINDOW", help="last of the first model")
+    made.add_argument("--history", type=int, metavar="N", help="windows that land at once")
     made.add_argument("--last", type=int, metavar="WINDOW", help="judge no later window")
     made.add_argument("--data", default="../shared/data", help="folder of the logs without package")
     made.add_argument("--short", action="store_true", help="a few windows: a smoke test")
@@ -56,13 +57,16 @@ def landed_courses(
         if not shop.there():
             print(f"{shop_name}: not measured: {shop.events} is not there; see --data")
             continue
-        folder = FOLDER / ("shops-short" if args.short else "shops") / shop_name
+        shop = replace(shop, history=args.history or shop.history)
+        place = shop_name + (f"-{args.history}" if args.history else "")
+        folder = FOLDER / ("shops-short" if args.short else "shops") / place
         asked = args.first is not None
         course = Course(
             args.first if asked else course.first, args.last or course.last, course.every
         )
         with landed_shop(shop, folder, args.set, course.last) as landed:
             text = json.dumps(decides(landed), sort_keys=True) + (str(args.first) if asked else "")
+            text += f"-{args.history}" if args.history else ""
             told = hashlib.sha256(text.encode()).hexdigest()[:8]
             root = FOLDER / (f"{name}-short" if args.short else name) / f"{shop_name}-{told}"
             if args.fresh:

@@ -22,6 +22,8 @@ from recsys_lib.model.tensorflow import tf
 from recsys_lib.settings import CompressSettings
 
 PLAIN = CompressSettings(bits=32, encoder_bits=32, ann_items=10**9)
+DENSE, SHRUNK = "dense, int8", "shrunk, int8"
+"""What is shipped without and with `compress.shrink`."""
 PRUNABLE = ("block", "user", "attribute", "copy", "near")
 
 
@@ -136,11 +138,6 @@ class Form:
         return found + (self.folder / "items.parquet").stat().st_size if found else None
 
 
-def shipped_form(settings: CompressSettings) -> str:
-    """The name of the form that these settings ship."""
-    return "shrunk, int8" if settings.shrink else "dense, int8"
-
-
 def forms(dense: Bundle, small: Bundle, root: Path, shipped: CompressSettings) -> list[Form]:
     """One step of the way at a time. `dense`, `small`: the model before and after shrinking."""
     whole = shipped.model_copy(update={"ann_items": 10**9})
@@ -151,8 +148,8 @@ def forms(dense: Bundle, small: Bundle, root: Path, shipped: CompressSettings) -
         ("shrunk, LiteRT", small, PLAIN),
         ("shrunk, int8 vectors", small, whole),
         ("shrunk, int8 vectors and encoder", small, whole.model_copy(update={"encoder_bits": 8})),
-        ("dense, int8", dense, shipped),
-        ("shrunk, int8", small, shipped),
+        (DENSE, dense, shipped),
+        (SHRUNK, small, shipped),
     ]
     return [Form(name, b, s, root / f"form-{i}") for i, (name, b, s) in enumerate(steps)]
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from recsys_lib.compress.shrink import shrunk
+from recsys_lib.compress.widths import Shares
 from recsys_lib.errors import RanksError
 from recsys_lib.evaluate.baselines import Popularity
 from recsys_lib.model.bundle import table_rows
@@ -248,7 +249,7 @@ def test_ranks_that_differ_in_a_mask_do_not_go_on(
 def taught(shop: Shop, first: Learned) -> Learned:
     """The first model with half its heads and a quarter of its neurons, and its lesson after."""
     small = Path(first.lesson.folder).with_name("small")
-    shrunk(first.bundle, heads=0.5, neurons=0.25).save(small)
+    shrunk(first.bundle, Shares(heads=0.5, neurons=0.25, copy_neurons=0.5)).save(small)
     dense, folder = first.lesson.folder, small.with_name("taught")
     return learn(shop.lesson((0, 2), folder, parent=str(small), teacher=dense))
 
@@ -257,6 +258,7 @@ def test_a_shrunk_model_learns_from_its_dense_teacher(taught: Learned) -> None:
     bundle = taught.bundle
     assert (bundle.spec["block_heads"], bundle.spec["block_neurons"]) == ([1], [4])
     assert bundle.arrays["block_0_query/kernel"].shape == (16, 8)
+    assert bundle.arrays["near_hidden_2/kernel"].shape == (2, 2)
     assert hit_rate(ModelScorer(bundle), RING) > 0.9
 
 
