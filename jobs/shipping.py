@@ -83,6 +83,7 @@ def taught(lesson: Lesson, settings: CompressSettings, small: str, folder: str) 
     train = lesson.train.model_copy(
         update={
             "increment_epochs": settings.distil_epochs,
+            "increment_learning_rate": settings.distil_rate,
             "distillation": settings.distillation,
             "rehearsal": 0.0,
         }

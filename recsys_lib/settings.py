@@ -343,6 +343,7 @@ class CompressSettings(Section):
     )
     steps: int = Field(1, ge=1, description="fine-tunes in which they go, a part in each")
     distil_epochs: float = Field(1.0, gt=0, description="of each such fine-tune")
+    distil_rate: float = Field(0.0015, gt=0, description="highest learning rate of a long one")
     distil_windows: int = Field(8, ge=1, description="latest windows that it learns from")
     distillation: float = Field(1.0, ge=0, description="weight of the dense model's word in it")
     bits: Literal[8, 32] = Field(8, description="of item vectors and tables that are shipped")
