@@ -48,9 +48,11 @@ class Shipping:
 
 @dataclass(frozen=True)
 class Shrinking:
-    """Saves the model without its least heads and neurons, for the next lesson to go on from."""
+    """Saves the model without its least heads and neurons, ranking fewer of a user's past items,
+    for the next lesson to go on from."""
 
     shares: Shares
+    copy_items: int
     line: tuple[str, ...]
     prune: PruneSettings
     target: str
@@ -63,6 +65,7 @@ class Shrinking:
         bundle = Bundle.load(folder)
         line = [Bundle.load(fetch(earlier)) for earlier in self.line]
         small = shrunk(bundle, self.shares, line)
+        small = replace(small, copy_items=min(small.copy_items, self.copy_items))
         sparsity = MagnitudePruner(self.prune, 1).sparsity(small.arrays)["total"]
         lineage = {**small.lineage, "sparsity": sparsity if bundle.lineage["sparsity"] else 0.0}
         with delivery(self.target) as place:

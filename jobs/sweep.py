@@ -74,13 +74,14 @@ def _widths(
         return found
     lineage = dict(manifest_of(folder)["lineage"])
     settings = validate(Settings, lineage["settings"], f"lineage of {version.uri}", [])
-    lesson = lesson_of(context, version, settings, lineage)
+    lesson, compress = lesson_of(context, version, settings, lineage), context.settings.compress
     for share in widths:
         target = _root(context, version) / f"width-{share:g}"
         if not (target / "model.json").exists():
             small = f"{target}.small"
-            Shrinking(Shares.even(share), (), settings.prune, small)(str(folder))
-            told = taught(lesson, context.settings.compress, small, str(target))
+            shares = Shares.even(share)
+            Shrinking(shares, compress.copy_items, (), settings.prune, small)(str(folder))
+            told = taught(lesson, compress, small, str(target))
             learn(context, replace(told, teacher=str(folder)))
         found[share] = target
     return found

@@ -341,6 +341,7 @@ class CompressSettings(Section):
     copy_neurons: float = Field(
         0.5, gt=0, le=1, description="share of the neurons of the heads of past and near items"
     )
+    copy_items: int = Field(128, ge=1, description="past items that a shrunk model ranks, at most")
     steps: int = Field(1, ge=1, description="fine-tunes in which they go, a part in each")
     distil_epochs: float = Field(1.0, gt=0, description="of each such fine-tune")
     distil_rate: float = Field(0.0015, gt=0, description="highest learning rate of a long one")

@@ -118,16 +118,24 @@ def heaviest(offsets: Offsets, weight: Floats, most: int) -> tuple[Offsets, Offs
 
 @compiled
 def planned_at(
-    items: Ints, at: Floats, offsets: Offsets, window: NDArray[np.int32], weight: Floats
+    items: Ints,
+    at: Floats,
+    marks: NDArray[np.uint64],
+    offsets: Offsets,
+    window: NDArray[np.int32],
+    weight: Floats,
 ) -> Floats:
     """Of each event, the `weight` [R] of its item in its window: float32 [E]; 0 where there is
-    none. Rows offsets[n] : offsets[n + 1] are those of item n, by window."""
-    out = np.zeros(len(items), np.float32)
+    none. Rows offsets[n] : offsets[n + 1] are those of item n, by window. Bit w % 64 of marks[n] is
+    set where it has a row for a window w: most events are done with one look at that."""
+    out, one = np.zeros(len(items), np.float32), np.uint64(1)
     for event in range(len(items)):
         item, time = items[event], at[event]
-        if item <= 0 or item + 1 >= len(offsets) or not np.isfinite(time):
+        if item <= 0 or item >= len(marks) or not np.isfinite(time):
             continue
-        wanted = np.floor(time)
+        wanted = np.int64(np.floor(time))
+        if (marks[item] >> np.uint64(wanted & 63)) & one == 0:
+            continue
         low, high = offsets[item], offsets[item + 1]
         while low < high:
             middle = (low + high) // 2

@@ -6,6 +6,7 @@ It tells who takes an item mostly while it is on offer, and what an offer does f
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,8 +47,16 @@ class Plans:
     def when_taken(self, histories: Histories) -> Floats:
         """How much of each event's item was planned in the window of the event: [E]; 0 where
         nothing was, or the time is unknown."""
-        told = self.offsets, self.window, self.weight
+        told = self._marks, self.offsets, self.window, self.weight
         return planned_at(histories.items, histories.at, *told)
+
+    @cached_property
+    def _marks(self) -> NDArray[np.uint64]:
+        """[N + 1]: bit w % 64 of an item is set where something was planned for it in window w."""
+        marks = np.zeros(len(self.offsets) - 1, np.uint64)
+        bits = np.uint64(1) << (self.window.astype(np.int64) & 63).astype(np.uint64)
+        np.bitwise_or.at(marks, self.item, bits)
+        return marks
 
     def extended(self, more: int) -> Plans:
         """With so many items more, for which nothing was planned."""

@@ -137,7 +137,7 @@ def _material(lesson: Lesson) -> Material:
         catalog=catalog,
         task=lesson.task,  # type: ignore[arg-type]
         targets=lesson.targets,
-        model=_as_built(lesson.model, spec),
+        model=_as_built(lesson.model, spec, parent),
         train=lesson.train,
         seed=lesson.seed + 1000 * hvd.rank(),
         common=lesson.seed,
@@ -235,7 +235,7 @@ def _save(
         targets=lesson.targets,
         learned=lesson.windows[1],
         decay=lesson.model.decay,
-        copy_items=lesson.model.copy_items,
+        copy_items=material.feed.model.copy_items,
         lineage={**lesson.lineage, **facts},
     ).save(lesson.folder)
     if lesson.finish:
@@ -361,10 +361,13 @@ def _pruner(lesson: Lesson, parent: Bundle | None, steps: int) -> Any:
     return lesson.pruner(lesson.prune, steps, start)
 
 
-def _as_built(settings: ModelSettings, spec: Spec) -> ModelSettings:
-    """A network that is there already is fed what it was made for, whatever is set by now."""
-    sizes = ("recent_events", "near_events", "near_items")
-    return settings.model_copy(update={name: getattr(spec, name) for name in sizes})
+def _as_built(settings: ModelSettings, spec: Spec, parent: Bundle | None) -> ModelSettings:
+    """A network that is there already is fed what it was made for, whatever is set by now; one that
+    was shrunk, no more past items than it was left."""
+    sizes = {name: getattr(spec, name) for name in ("recent_events", "near_events", "near_items")}
+    if parent and spec.copy_neurons:
+        sizes["copy_items"] = min(settings.copy_items, parent.copy_items)
+    return settings.model_copy(update=sizes)
 
 
 def _spec(lesson: Lesson, catalog: Catalog, parent: Bundle | None) -> Any:

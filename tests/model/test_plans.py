@@ -9,11 +9,13 @@ from tests.model.tiny import histories_of
 
 ITEMS = 4
 TOLD = st.dictionaries(
-    st.tuples(st.integers(0, 12), st.integers(1, ITEMS + 1)), st.sampled_from([0.0, 0.5, 3.0])
+    st.tuples(st.integers(0, 12) | st.sampled_from([-1, 66, 71, 134]), st.integers(1, ITEMS + 1)),
+    st.sampled_from([0.0, 0.5, 3.0]),
 )
 EVENTS = st.lists(
     st.tuples(
-        st.integers(0, ITEMS + 2), st.sampled_from([-1.0, 0.0, 2.5, 6.99, 7.0, 12.5, float("nan")])
+        st.integers(0, ITEMS + 2),
+        st.sampled_from([-65.0, -1.0, 0.0, 2.5, 6.99, 7.0, 12.5, 66.5, 71.0, 130.0, float("nan")]),
     ),
     max_size=8,
 )
