@@ -339,11 +339,11 @@ class CompressSettings(Section):
     heads: float = Field(0.5, gt=0, le=1, description="share of each block's heads that stays")
     neurons: float = Field(0.25, gt=0, le=1, description="share of its neurons that stays")
     copy_neurons: float = Field(
-        0.5, gt=0, le=1, description="share of the neurons of the heads of past and near items"
+        0.75, gt=0, le=1, description="share of the neurons of the heads of past and near items"
     )
     copy_items: int = Field(128, ge=1, description="past items that a shrunk model ranks, at most")
     steps: int = Field(1, ge=1, description="fine-tunes in which they go, a part in each")
-    distil_epochs: float = Field(1.0, gt=0, description="of each such fine-tune")
+    distil_epochs: float = Field(2.0, gt=0, description="of each such fine-tune")
     distil_rate: float = Field(0.0015, gt=0, description="highest learning rate of a long one")
     distil_windows: int = Field(8, ge=1, description="latest windows that it learns from")
     distillation: float = Field(1.0, ge=0, description="weight of the dense model's word in it")
