@@ -58,15 +58,15 @@ def landed_courses(
             print(f"{shop_name}: not measured: {shop.events} is not there; see --data")
             continue
         shop = replace(shop, history=args.history or shop.history)
-        place = shop_name + (f"-{args.history}" if args.history else "")
-        folder = FOLDER / ("shops-short" if args.short else "shops") / place
+        apart = f"-{args.history}" if args.history else ""
+        folder = FOLDER / ("shops-short" if args.short else "shops") / f"{shop_name}{apart}"
         asked = args.first is not None
         course = Course(
             args.first if asked else course.first, args.last or course.last, course.every
         )
         with landed_shop(shop, folder, args.set, course.last) as landed:
             text = json.dumps(decides(landed), sort_keys=True) + (str(args.first) if asked else "")
-            text += f"-{args.history}" if args.history else ""
+            text += apart
             told = hashlib.sha256(text.encode()).hexdigest()[:8]
             root = FOLDER / (f"{name}-short" if args.short else name) / f"{shop_name}-{told}"
             if args.fresh:
