@@ -20,13 +20,19 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import yaml
+
+from recsys_lib.adapters.folders import resolve
 from tests.benchmarks.reporting import FOLDER, table, write_report
-from tests.benchmarks.shops import own_mapping, shops
+from tests.benchmarks.shops import Shop, own_mapping, shops
+
+if TYPE_CHECKING:
+    from jobs.context import Context
 
 ITEMS = 68_500
-HISTORY_SHORT = 4
+SHORT_HISTORY = 2  # windows
 TURN = 20
 WINDOWS = 5
 ONE_THREAD = {
@@ -58,40 +64,80 @@ COLUMNS = [
 
 def prepared(run: Path, windows: int) -> Path:
     """Lands the windows after the last that was learned, and says how to read them."""
-    import pickle
-
     from jobs.context import opened, parser
-    from jobs.ingest import ingest, landed
-    from jobs.shop import catalog_reader, sequence_rows
 
     args = parser("bench").parse_args(["--config", "conf/local.yaml", "--out", str(run)])
     with opened(args, "bench-compress") as context:
-        last = context.tracking.versions()[-1].learned
-        exams = range(last + 1, last + 1 + windows)
-        for window in exams:
-            if not landed(context, window):
-                ingest(context, range(window, window + 1))
-        found = {
-            "readers": {window: catalog_reader(context, window, 0) for window in exams},
-            "rows": sequence_rows(context, context.lake.version("sequences"), context.settings),
-            "task": context.mapping.task,
-            "targets": context.mapping.targets,
-        }
+        return kept_exam(context, run, windows)
+
+
+def kept_exam(context: Context, run: Path, windows: int) -> Path:
+    import pickle
+
+    from jobs.ingest import ingest, landed
+    from jobs.shop import catalog_reader, sequence_rows
+
+    last = context.tracking.versions()[-1].learned
+    exams = range(last + 1, last + 1 + windows)
+    for window in exams:
+        if not landed(context, window):
+            ingest(context, range(window, window + 1))
+    found = {
+        "readers": {window: catalog_reader(context, window, 0) for window in exams},
+        "rows": sequence_rows(context, context.lake.version("sequences"), context.settings),
+        "task": context.mapping.task,
+        "targets": context.mapping.targets,
+    }
     target = run / "exam.pkl"
     target.write_bytes(pickle.dumps(found))
     return target
 
 
-def trained(run: Path, short: bool) -> None:
+def trained(run: Path) -> None:
     """One increment after the history: the dense model, and the small one that it taught."""
-    shop, sets = shops("")["complete_journey"], ["compress.shrink=true"]
-    mapping = shop.mapping
-    if short:
-        mapping = own_mapping(replace(shop, history=HISTORY_SHORT), run)
-        sets += ["train.min_steps=50", "train.epochs=0.5", "compress.distil_windows=2"]
+    shop = shops("")["complete_journey"]
     command = ["spark-submit", "jobs/replay.py", "--config", "conf/local.yaml", "--weeks", "1"]
-    command += ["--mapping", mapping, "--out", str(run), "--events", shop.events]
-    subprocess.run([*command, *(f"--set={told}" for told in sets)], check=True)
+    command += ["--mapping", shop.mapping, "--out", str(run), "--events", shop.events]
+    subprocess.run([*command, "--set=compress.shrink=true"], check=True)
+
+
+def trained_short(run: Path) -> None:
+    """The same of a few weeks, without the loop's exams, and the window that judges the forms."""
+    from jobs.context import opened, parser
+    from jobs.ingest import ingest, staged
+    from jobs.train import train
+
+    shop = first_weeks(run, SHORT_HISTORY + 2)
+    sets = ["compress.shrink=true", "compress.distil_windows=2", "compress.distil_epochs=1"]
+    sets += ["train.min_steps=20", "train.increment_steps=10", "train.epochs=0.5"]
+    argv = ["--config", "conf/local.yaml", "--out", str(run), *(f"--set={told}" for told in sets)]
+    with opened(parser("bench").parse_args(argv), "bench-compress", shop.mapping) as context:
+        plan = staged(context, shop.events, 1)
+        first, *_ = plan.landing
+        for windows in (range(plan.first, plan.history + 1), range(first, first + 1)):
+            ingest(context, windows)
+            train(context, windows[-1])
+        kept_exam(context, run, 1)
+
+
+def first_weeks(run: Path, weeks: int) -> Shop:
+    """Complete Journey as if it ended then: the log and the plans."""
+    import pyarrow.dataset as ds
+    import pyarrow.parquet as pq
+
+    shop = replace(shops("")["complete_journey"], history=SHORT_HISTORY)
+    mapping = Path(own_mapping(shop, run))
+    told = yaml.safe_load(mapping.read_text(encoding="utf-8"))
+    cut = {"events": shop.events, "plans": told["plans"]["path"]}
+    for name, path in cut.items():
+        whole = ds.dataset(resolve(path))
+        cut[name] = str((run / f"{name}.parquet").absolute())
+        if not Path(cut[name]).exists():
+            pq.write_table(whole.to_table(filter=ds.field("week") <= weeks), f"{cut[name]}.part")
+            os.replace(f"{cut[name]}.part", cut[name])
+    told["plans"]["path"] = cut["plans"]
+    mapping.write_text(yaml.safe_dump(told, sort_keys=False), encoding="utf-8")
+    return replace(shop, events=cut["events"], mapping=str(mapping))
 
 
 def measured(run: Path, short: bool) -> None:
@@ -140,7 +186,7 @@ def measured(run: Path, short: bool) -> None:
 
     large = stocked(catalogs[first], ITEMS)
     scorers = [way.opened(large) for way in ways]
-    requests = 100 if short else 400
+    requests = 60 if short else 400
     one, cold = (singles(scorers, asked, requests, turn) for turn in (TURN, 1))
     whole = batches(scorers, asked, 1000 if short else 10_000)
     base, rows = quality[ways[0].name], []
@@ -276,12 +322,12 @@ def main() -> None:
     args = made.parse_args()
     args.run = args.run or FOLDER / ("compress-short" if args.short else "compress") / "run"
     if args.step == "prepare":
-        prepared(args.run, 1 if args.short else WINDOWS)
+        trained_short(args.run) if args.short else prepared(args.run, WINDOWS)
     elif args.step == "measure":
         measured(args.run, args.short)
     else:
-        if not list(args.run.glob("models/window-*.wide")):
-            trained(args.run, args.short)
+        if not args.short and not list(args.run.glob("models/window-*.wide")):
+            trained(args.run)
         steps = [] if (args.run / "exam.pkl").exists() else ["prepare"]
         for step in [*steps, "measure"]:
             again = [sys.executable, "-m", "tests.benchmarks.bench_compress", "--step", step]
