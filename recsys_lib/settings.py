@@ -241,6 +241,9 @@ class TrainSettings(Section):
     min_steps_epochs: float = Field(
         32.0, gt=0, description="passes over few examples that min_steps may make of a lesson"
     )
+    min_steps_targets: float = Field(
+        2.0, gt=0, description="examples that it may make of a lesson for each of their targets"
+    )
     increment_epochs: float = Field(1.0, gt=0)
     increment_steps: int = Field(30, ge=1, description="of a fine-tune, however few examples")
     batch_size: int = Field(128, ge=1, description="examples a step over all ranks")

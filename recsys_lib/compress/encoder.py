@@ -56,7 +56,12 @@ class EncoderModule(tf.Module):
         kernel, bias = self._behind("final_norm", *self._layer("user_hidden"))
         context = tf.concat([_normal(last), user], 1)
         context = tf.nn.relu(tf.matmul(context, kernel) + bias)
-        parts = [self._dense(name, context) for name in ("user_out", "popularity", "gate")]
+        parts = [self._dense(name, context) for name in ("user_out", "popularity")]
+        parts.append(self._dense("gate", context * self._spec.gate_scale))
+        if self._spec.gate_user:
+            d = self._spec.embedding_size
+            features = user[:, d : d + len(USER_FEATURES)]
+            parts[-1] += tf.matmul(features, self._arrays["gate_user/kernel"])
         return tf.concat(parts, 1)
 
     def _block(self, b: int, h: Any, mask: Any) -> Any:

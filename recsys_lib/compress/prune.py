@@ -17,7 +17,7 @@ from recsys_lib.model.tensorflow import keras, tf
 from recsys_lib.settings import PruneSettings
 
 # Output layers of a single number: too few weights to be worth a mask.
-DENSE = ("copy_out", "near_out", "gate", "popularity", "gap", "worth", "value")
+DENSE = ("copy_out", "near_out", "gate", "gate_user", "popularity", "gap", "worth", "value")
 HEADS = ("copy_item", "copy_hidden", "copy_hidden_2", "near_hidden", "near_hidden_2")
 
 

@@ -25,6 +25,7 @@ Layer: TypeAlias = Any
 Tensors = dict[str, tf.Tensor]
 Wrap = Callable[[Layer], Layer]
 HIDDEN = -1e9
+_EACH_KNOWN_ITEM = [[float(name == "log_items"), 0.0] for name in USER_FEATURES]
 GAPS = 2
 """Of the event facts, those that are times; what an event was worth is unheard before training."""
 
@@ -37,7 +38,7 @@ class Spec:
     which `shared_rows` are for all others; see tail).
 
     `affinity` features of each attribute are read by the heads; 0 by those that were made before
-    there were any.
+    there were any. So with `gate_user`: whether the gate reads the user's features themselves.
 
     A network that was shrunk says what is left of each block (`block_heads`, `block_neurons`), how
     large a head is, and what is left of the heads that rank items (`copy_neurons`); where these are
@@ -61,6 +62,7 @@ class Spec:
     near_events: int = 32
     near_items: int = 256
     affinity: int = 0
+    gate_user: bool = False
     own_items: int = 0
     shared_rows: int = 0
     head_size: int = 0
@@ -78,6 +80,12 @@ class Spec:
 
     def neurons_of(self, block: int) -> int:
         return self.block_neurons[block] if self.block_neurons else self.feed_forward_size
+
+    @property
+    def gate_scale(self) -> float:
+        """Of the context, before the gate: where that reads the user's features as well, they are
+        what it learns from first."""
+        return 1 / math.sqrt(2 * self.embedding_size) if self.gate_user else 1.0
 
     @property
     def size_of_head(self) -> int:
@@ -141,7 +149,10 @@ class Network:
         self._dense(
             "popularity", 2 * d, spec.stats, scale=0.0, bias=[1.0] + [0.0] * (spec.stats - 1)
         )
-        self._dense("gate", 2 * d, 2, scale=0.0, bias=[1.5, -4.0])
+        self._dense("gate", 2 * d, 2, scale=0.0, bias=[0.0 if spec.gate_user else 1.5, -4.0])
+        if spec.gate_user:
+            self._dense("gate_user", len(USER_FEATURES), 2, scale=0.0, biased=False)
+            self.layers["gate_user"].kernel.assign(_EACH_KNOWN_ITEM)
         copied = len(COPY_FEATURES) + spec.kindred + spec.stats + len(USER_FEATURES) + 4 + 8 + 2
         self._dense("copy_item", d, 8)
         near = len(NEAR_FEATURES) + spec.kindred + spec.stats + len(USER_FEATURES) + 8 + 2
@@ -378,8 +389,14 @@ class Network:
         return self._apply("value", context, training)[:, 0]
 
     def gate(self, x: Tensors, context: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Log shares [B, 3] of copying, of what is near, and of everything else."""
-        logit = self._apply("gate", context, training)
+        """Log shares [B, 3] of copying, of what is near, and of everything else.
+
+        Untrained, each item that a user has had adds as much to the odds of copying: of a short
+        past little is repeated, of a long one much (as in the Chinese restaurant process).
+        """
+        logit = self._apply("gate", context * self.spec.gate_scale, training)
+        if self.spec.gate_user:
+            logit += self._apply("gate_user", x["user_features"], training)
         some = tf.stack([x["copy_items"][:, 0] > 0, x["near_items"][:, 0] > 0], 1)
         logit = tf.where(some, logit, HIDDEN)
         return tf.nn.log_softmax(tf.concat([logit, tf.zeros_like(logit[:, :1])], 1))

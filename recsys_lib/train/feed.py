@@ -52,9 +52,10 @@ class Feed:
     cut: float = math.inf
     later: bool = False
 
-    def count(self, reader: Reader) -> int:
-        """Examples in one epoch of this rank's share."""
-        return sum(len(self.examples(batch)[0]) for batch in reader(0))
+    def count(self, reader: Reader) -> tuple[int, int]:
+        """Examples in one epoch of this rank's share, and their targets."""
+        found = [self.examples(batch)[1].offsets for batch in reader(0)]
+        return sum(len(o) - 1 for o in found), sum(int(o[-1]) for o in found)
 
     def batches(
         self, new: Reader, old: Reader | None, size: int, share: float, start: int = 0

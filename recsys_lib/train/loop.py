@@ -86,13 +86,15 @@ def learn_increment(lesson: Lesson) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Material:
-    """What is learned: `examples` new ones over all ranks, of the shop that `catalog` tells of."""
+    """What is learned: `examples` new ones over all ranks, with so many `targets`, of the shop that
+    `catalog` tells of."""
 
     catalog: Catalog
     parent: Bundle | None
     spec: Spec
     feed: Feed
     examples: int
+    targets: int
 
 
 @dataclass(frozen=True)
@@ -144,11 +146,17 @@ def _material(lesson: Lesson) -> Material:
         affinity=bool(spec.affinity),
         cut=_cut(lesson),
     )
-    examples = int(_total(feed.count(_own(_new(lesson)))))
-    if not examples and feed.cut < math.inf:
+    found = _counted(feed, lesson)
+    if not found[0] and feed.cut < math.inf:
         feed = replace(feed, cut=math.inf)
-        examples = int(_total(feed.count(_own(_new(lesson)))))
-    return Material(catalog, parent, spec, feed, examples)
+        found = _counted(feed, lesson)
+    return Material(catalog, parent, spec, feed, *found)
+
+
+def _counted(feed: Feed, lesson: Lesson) -> tuple[int, int]:
+    """Examples and targets over all ranks."""
+    examples, targets = feed.count(_own(_new(lesson)))
+    return int(_total(examples)), int(_total(targets))
 
 
 def _student(lesson: Lesson, material: Material) -> Student:
@@ -156,7 +164,8 @@ def _student(lesson: Lesson, material: Material) -> Student:
     parent = material.parent
     size, passes = pass_size(lesson, hvd.size()), lesson.ranks.passes
     whole = size * passes * hvd.size()
-    steps = steps_of(lesson, material.examples, whole, first=parent is None)
+    told = material.examples, material.targets
+    steps = steps_of(lesson, *told, whole, first=parent is None)
     pruner = _pruner(lesson, parent, steps)
     wrap, half = pruner.wrap if pruner else None, lesson.train.half
     network = Network(material.spec, lesson.seed, wrap, half)
@@ -332,7 +341,7 @@ def _validation(
     if feed.cut == math.inf:
         return None
     later, own = replace(feed, later=True), _own(_new(lesson))
-    count = later.count(own)
+    count, _ = later.count(own)
     if not _total(count):
         return None
     mine = min(BATCHES, math.ceil(count / size))
@@ -378,7 +387,7 @@ def _spec(lesson: Lesson, catalog: Catalog, parent: Bundle | None) -> Any:
     sizes = {name: m[name] for name in shared}
     stats = catalog.stats.values.shape[2]
     shop = {"attributes": catalog.sizes, "profile": catalog.profile, "stats": stats}
-    told = {"affinity": len(AFFINITY)}
+    told = {"affinity": len(AFFINITY), "gate_user": True}
     items = Cut.of(m).size(catalog.items)
     return spec_of({"items": items, "types": len(catalog.types) - 1, **shop, **told, **sizes})
 

@@ -14,14 +14,17 @@ def pass_size(lesson: Lesson, ranks: int) -> int:
     return min(part, lesson.ranks.max_batch or part)
 
 
-def steps_of(lesson: Lesson, examples: int, whole: int, first: bool) -> int:
-    """`whole`: examples of a step over all ranks."""
+def steps_of(lesson: Lesson, examples: int, targets: int, whole: int, first: bool) -> int:
+    """`whole`: examples of a step over all ranks. A first model of few examples passes over them
+    more than once or twice, the more often the more targets they have: these are what it can
+    learn, and of few it learns by heart who they were."""
     epochs = lesson.train.epochs if first else lesson.train.increment_epochs
     share = 1 + (lesson.train.rehearsal if lesson.rehearse else 0.0)
     least = lesson.train.increment_steps
     if first:
-        passes = math.ceil(examples * lesson.train.min_steps_epochs / whole)
-        least = min(lesson.train.min_steps, max(least, passes))
+        train = lesson.train
+        most = min(examples * train.min_steps_epochs, targets * train.min_steps_targets)
+        least = min(train.min_steps, max(least, math.ceil(most / whole)))
     return max(least, math.ceil(examples * share * epochs / whole))
 
 

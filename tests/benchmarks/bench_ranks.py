@@ -74,9 +74,8 @@ class Load:
     def train(self, ranks: int) -> TrainSettings:
         size = self.batch * ranks
         count = WARM + self.examples // size
-        return TrainSettings(
-            batch_size=size, ranks=ranks, min_steps=count, min_steps_epochs=1e9, epochs=1e-9
-        )
+        many = {"min_steps": count, "min_steps_epochs": 1e9, "min_steps_targets": 1e9}
+        return TrainSettings(batch_size=size, ranks=ranks, epochs=1e-9, **many)
 
 
 def launched(lesson: Lesson, ranks: int, load: Load, core: int = 0) -> dict[str, Any]:

@@ -53,6 +53,7 @@ def turn(history: Shop, name: str) -> tuple[str, list[object]]:
         "kafka.topic": "history",
         "train.min_steps": 1500,
         "train.min_steps_epochs": 1e9,
+        "train.min_steps_targets": 1e9,
         "ranks.checkpoint_seconds": 1,
     }
     return history.remote(name, **more, **{"ranks.wait_seconds": 20, "ranks.stall_seconds": 20})

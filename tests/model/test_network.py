@@ -48,14 +48,33 @@ def test_untrained_copy_logits_are_the_log_of_decayed_counts() -> None:
     assert np.exp(logits[0]) == pytest.approx([0.9**2 + 0.9, 0.9], abs=1e-5)
 
 
-def test_an_untrained_gate_prefers_own_items_and_never_for_users_without_any() -> None:
+def test_untrained_odds_of_copying_grow_with_the_items_that_a_user_has_had() -> None:
+    network = Network(spec_for(SHOP), seed=3)
+    histories = histories_of(
+        [(4, 8.0)], [(4, 8.0), (1, 9.0), (4, 9.0)], [(i, 8.0) for i in range(1, 6)], profile=(1,)
+    )
+    x = tensors(histories)
+    gate = np.exp(network.gate(x, network.user_context(x, whole_pool(network))))
+    odds = gate[:, 0] / gate[:, 2]
+    assert odds / odds[0] == pytest.approx(np.array([2, 3, 6]) / 2, rel=1e-5)
+
+
+def test_nothing_is_copied_of_users_without_a_past_and_nothing_near_without_neighbours() -> None:
     network = Network(spec_for(SHOP), seed=3)
     x = tensors(histories_of([(4, 8.0)], [], [(0, 9.0)], profile=(1,)))
     gate = np.exp(network.gate(x, network.user_context(x, whole_pool(network))))
     assert gate.sum(1) == pytest.approx(1.0)
-    assert gate[0, 0] > 0.5
+    assert gate[0, 0] > 0.1
     assert gate[1:, 0].tolist() == [0.0, 0.0]
-    assert not gate[:, 1].any(), "nothing is near where no neighbours are known"
+    assert not gate[:, 1].any()
+
+
+def test_a_network_from_before_its_gate_read_the_users_features_still_loads() -> None:
+    network = Network(spec_for(SHOP, gate_user=False), seed=3)
+    assert "gate_user" not in network.layers
+    x = tensors(histories_of([(4, 8.0)], profile=(1,)))
+    gate = np.exp(network.gate(x, network.user_context(x, whole_pool(network))))
+    assert gate[0, 0] > 0.5
 
 
 def test_an_item_is_its_id_and_its_attributes() -> None:

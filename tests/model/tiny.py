@@ -28,6 +28,7 @@ SIZES: dict[str, Any] = {
     "feed_forward_size": 8,
     "copy_size": 4,
     "affinity": len(AFFINITY),
+    "gate_user": True,
     "recent_events": 8,
 }
 

@@ -48,8 +48,8 @@ THREE: list[list[Event]] = [
 NEW, OLD = reader_of(*THREE), reader_of([(7, 1.0), (8, 2.0), (9, 3.0)])
 
 
-def test_examples_are_counted_once() -> None:
-    assert feed_of().count(NEW) == 3
+def test_examples_and_their_targets_are_counted_once() -> None:
+    assert feed_of().count(NEW) == (3, 3)
 
 
 def test_an_epoch_holds_every_example_once_however_batches_cut_it() -> None:

@@ -21,22 +21,33 @@ def lesson(tmp_path: Path) -> Lesson:
 
 def test_a_large_increment_is_passed_over_as_often_as_is_set(lesson: Lesson) -> None:
     # One old example is rehearsed for each new one.
-    assert steps_of(lesson, examples=6400, whole=128, first=False) == 100
+    assert steps_of(lesson, examples=6400, targets=6400, whole=128, first=False) == 100
     alone = replace(lesson, rehearse=None)
-    assert steps_of(alone, examples=6400, whole=128, first=False) == 50
-    assert steps_of(alone, examples=6400, whole=128, first=True) == 100
+    assert steps_of(alone, examples=6400, targets=6400, whole=128, first=False) == 50
+    assert steps_of(alone, examples=6400, targets=6400, whole=128, first=True) == 100
 
 
 def test_a_small_one_is_learned_for_as_many_steps_as_are_set(lesson: Lesson) -> None:
-    assert steps_of(lesson, examples=10, whole=128, first=False) == 8
-    assert steps_of(lesson, examples=800, whole=128, first=True) == 50
+    assert steps_of(lesson, examples=10, targets=1000, whole=128, first=False) == 8
+    assert steps_of(lesson, examples=800, targets=8000, whole=128, first=True) == 50
 
 
 def test_few_examples_are_not_learned_by_heart_for_the_sake_of_steps(lesson: Lesson) -> None:
     train = lesson.train.model_copy(update={"min_steps_epochs": 4.0})
     lesson = replace(lesson, train=train)
-    assert steps_of(lesson, examples=640, whole=128, first=True) == 20
-    assert steps_of(lesson, examples=10, whole=128, first=True) == 8, "as many as a fine-tune"
+    assert steps_of(lesson, examples=640, targets=6400, whole=128, first=True) == 20
+    assert steps_of(lesson, examples=10, targets=1000, whole=128, first=True) == 8, (
+        "as many as a fine-tune"
+    )
+
+
+def test_examples_with_few_targets_are_passed_over_less_often(lesson: Lesson) -> None:
+    train = lesson.train.model_copy(update={"min_steps": 300, "min_steps_targets": 3.0})
+    lesson = replace(lesson, train=train, rehearse=None)
+    assert steps_of(lesson, examples=1280, targets=2560, whole=128, first=True) == 60
+    assert steps_of(lesson, examples=1280, targets=5120, whole=128, first=True) == 120
+    assert steps_of(lesson, examples=1280, targets=128_000, whole=128, first=True) == 300
+    assert steps_of(lesson, examples=64_000, targets=1, whole=128, first=True) == 1000, "epochs"
 
 
 @pytest.mark.parametrize(
