@@ -242,7 +242,7 @@ class TrainSettings(Section):
         32.0, gt=0, description="passes over few examples that min_steps may make of a lesson"
     )
     min_steps_targets: float = Field(
-        2.0, gt=0, description="examples that it may make of a lesson for each of their targets"
+        2.0, gt=0, description="examples it may see for each target there is to get there"
     )
     increment_epochs: float = Field(1.0, gt=0)
     increment_steps: int = Field(30, ge=1, description="of a fine-tune, however few examples")

@@ -57,12 +57,16 @@ class EncoderModule(tf.Module):
         context = tf.concat([_normal(last), user], 1)
         context = tf.nn.relu(tf.matmul(context, kernel) + bias)
         parts = [self._dense(name, context) for name in ("user_out", "popularity")]
-        parts.append(self._dense("gate", context * self._spec.gate_scale))
-        if self._spec.gate_user:
-            d = self._spec.embedding_size
-            features = user[:, d : d + len(USER_FEATURES)]
-            parts[-1] += tf.matmul(features, self._arrays["gate_user/kernel"])
-        return tf.concat(parts, 1)
+        return tf.concat([*parts, self._gate(context, user)], 1)
+
+    def _gate(self, context: Any, user: Any) -> Any:
+        kernel, bias = self._layer("gate")
+        logits = tf.matmul(context, kernel * np.float32(self._spec.gate_scale)) + bias
+        if not self._spec.gate_user:
+            return logits
+        d = self._spec.embedding_size
+        features = user[:, d : d + len(USER_FEATURES)]
+        return logits + tf.matmul(features, self._arrays["gate_user/kernel"])
 
     def _block(self, b: int, h: Any, mask: Any) -> Any:
         x = _normal(h)

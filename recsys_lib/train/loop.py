@@ -164,8 +164,7 @@ def _student(lesson: Lesson, material: Material) -> Student:
     parent = material.parent
     size, passes = pass_size(lesson, hvd.size()), lesson.ranks.passes
     whole = size * passes * hvd.size()
-    told = material.examples, material.targets
-    steps = steps_of(lesson, *told, whole, first=parent is None)
+    steps = steps_of(lesson, material.examples, material.targets, whole, first=parent is None)
     pruner = _pruner(lesson, parent, steps)
     wrap, half = pruner.wrap if pruner else None, lesson.train.half
     network = Network(material.spec, lesson.seed, wrap, half)

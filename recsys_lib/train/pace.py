@@ -18,11 +18,11 @@ def steps_of(lesson: Lesson, examples: int, targets: int, whole: int, first: boo
     """`whole`: examples of a step over all ranks. A first model of few examples passes over them
     more than once or twice, the more often the more targets they have: these are what it can
     learn, and of few it learns by heart who they were."""
-    epochs = lesson.train.epochs if first else lesson.train.increment_epochs
-    share = 1 + (lesson.train.rehearsal if lesson.rehearse else 0.0)
-    least = lesson.train.increment_steps
+    train = lesson.train
+    epochs = train.epochs if first else train.increment_epochs
+    share = 1 + (train.rehearsal if lesson.rehearse else 0.0)
+    least = train.increment_steps
     if first:
-        train = lesson.train
         most = min(examples * train.min_steps_epochs, targets * train.min_steps_targets)
         least = min(train.min_steps, max(least, math.ceil(most / whole)))
     return max(least, math.ceil(examples * share * epochs / whole))

@@ -71,7 +71,14 @@ def prepared(run: Path, windows: int) -> Path:
         return kept_exam(context, run, windows)
 
 
+def shrunk_there(run: Path) -> bool:
+    """Whether the run has a model that was shrunk, and the wide one that taught it."""
+    wide = run.glob("models/window-*.wide")
+    return any(folder.with_suffix("").exists() for folder in wide)
+
+
 def kept_exam(context: Context, run: Path, windows: int) -> Path:
+    """The same in a session that is there."""
     import pickle
 
     from jobs.ingest import ingest, landed
@@ -322,11 +329,14 @@ def main() -> None:
     args = made.parse_args()
     args.run = args.run or FOLDER / ("compress-short" if args.short else "compress") / "run"
     if args.step == "prepare":
-        trained_short(args.run) if args.short else prepared(args.run, WINDOWS)
+        if args.short and not shrunk_there(args.run):
+            trained_short(args.run)
+        else:
+            prepared(args.run, 1 if args.short else WINDOWS)
     elif args.step == "measure":
         measured(args.run, args.short)
     else:
-        if not args.short and not list(args.run.glob("models/window-*.wide")):
+        if not args.short and not shrunk_there(args.run):
             trained(args.run)
         steps = [] if (args.run / "exam.pkl").exists() else ["prepare"]
         for step in [*steps, "measure"]:
