@@ -48,24 +48,24 @@ class Shipping:
 
 @dataclass(frozen=True)
 class Shrinking:
-    """Saves the model without its least heads and neurons, ranking fewer of a user's past items,
-    for the next lesson to go on from."""
+    """Saves the model without its least heads and neurons, reading and ranking less of a user's
+    past, for the next lesson to go on from."""
 
+    settings: CompressSettings
     shares: Shares
-    copy_items: int
     line: tuple[str, ...]
     prune: PruneSettings
     target: str
 
     def __call__(self, folder: str) -> None:
         from recsys_lib.compress.prune import MagnitudePruner
-        from recsys_lib.compress.shrink import shrunk
+        from recsys_lib.compress.shrink import shortened, shrunk
         from recsys_lib.model.bundle import Bundle
 
         bundle = Bundle.load(folder)
         line = [Bundle.load(fetch(earlier)) for earlier in self.line]
         small = shrunk(bundle, self.shares, line)
-        small = replace(small, copy_items=min(small.copy_items, self.copy_items))
+        small = shortened(small, self.settings.read_events, self.settings.copy_items)
         sparsity = MagnitudePruner(self.prune, 1).sparsity(small.arrays)["total"]
         lineage = {**small.lineage, "sparsity": sparsity if bundle.lineage["sparsity"] else 0.0}
         with delivery(self.target) as place:

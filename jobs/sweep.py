@@ -80,7 +80,7 @@ def _widths(
         if not (target / "model.json").exists():
             small = f"{target}.small"
             shares = Shares.even(share)
-            Shrinking(shares, compress.copy_items, (), settings.prune, small)(str(folder))
+            Shrinking(compress, shares, (), settings.prune, small)(str(folder))
             told = taught(lesson, compress, small, str(target))
             learn(context, replace(told, teacher=str(folder)))
         found[share] = target

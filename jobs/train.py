@@ -79,7 +79,7 @@ def learn_and_ship(
     line: tuple[str, ...] = (str(lesson.parent),)
     for number, shares in enumerate(steps, 1):
         small = f"{lesson.folder}.small-{number}"
-        shrink = Shrinking(shares, settings.copy_items, line, lesson.prune, small)
+        shrink = Shrinking(settings, shares, line, lesson.prune, small)
         summary = learn(context, replace(stage, finish=shrink))
         if not summary["examples"]:
             return lesson, summary

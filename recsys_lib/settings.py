@@ -345,6 +345,7 @@ class CompressSettings(Section):
         0.75, gt=0, le=1, description="share of the neurons of the heads of past and near items"
     )
     copy_items: int = Field(128, ge=1, description="past items that a shrunk model ranks, at most")
+    read_events: int = Field(32, ge=1, description="latest events that its Transformer reads")
     steps: int = Field(1, ge=1, description="fine-tunes in which they go, a part in each")
     distil_epochs: float = Field(2.0, gt=0, description="of each such fine-tune")
     distil_rate: float = Field(0.0015, gt=0, description="highest learning rate of a long one")

@@ -58,6 +58,21 @@ def shrunk(bundle: Bundle, shares: Shares, line: Sequence[Bundle] = ()) -> Bundl
     )
 
 
+def shortened(bundle: Bundle, read_events: int, copy_items: int) -> Bundle:
+    """The bundle, its Transformer reading no more of the latest events, and ranking no more past
+    items."""
+    reads = min(read_events, spec_of(bundle.spec).reads)
+    # A position is counted from the decision back; row 0 stands for none.
+    kept: Kept = {"positions/embeddings": {0: np.arange(reads + 1)}}
+    return replace(
+        bundle,
+        spec={**bundle.spec, "read_events": reads},
+        arrays=_cut(bundle.arrays, kept),
+        optimizer=_cut(bundle.optimizer, kept),
+        copy_items=min(copy_items, bundle.copy_items),
+    )
+
+
 def _keep_heads(kept: Kept, lines: Sequence[Arrays], spec: Spec, b: int, count: int) -> None:
     """A head is its columns of query, key and value, and its rows of what mixes them."""
     parts, mixed = [f"block_{b}_{part}" for part in ("query", "key", "value")], f"block_{b}_mixed"

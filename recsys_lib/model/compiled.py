@@ -580,25 +580,34 @@ def embedded(
     offsets: Offsets,
     items: Ints,
     types: Ints,
-    width: int,
+    widths: tuple[int, int],
     vectors: tuple[NDArray[np.int8], Floats, float],
     kinds: Floats,
     places: Floats,
 ) -> tuple[Floats, Floats, NDArray[np.bool_]]:
-    """Of the last `width` events of each row, right-aligned: float32 [B, width, D], what the
-    encoder reads; float32 [B, D], the mean of their items' vectors; bool [B, width], which are of
-    known items.
+    """Of the last `read` events of each row, right-aligned: float32 [B, read, D], what the encoder
+    reads; bool [B, read], which are of known items; and float32 [B, D], the mean of the vectors of
+    the last `recent` events' items.
 
+    widths   (read, recent), the second is no less
     vectors  values [N, D], scale [N], and by how much they count beside the others
     kinds    [T, D] of event types; places [P, D], the latest event has place 1
     """
     values, scale, by = vectors
+    width, recent = widths
     size, weight = values.shape[1], np.float32(by)
     shape = len(offsets) - 1, width
     out, seen = np.empty((*shape, size), np.float32), np.zeros(shape, np.bool_)
     mean = np.zeros((shape[0], size), np.float32)
     for row in range(shape[0]):
         first, known, middle = offsets[row + 1] - width, 0, mean[row]
+        for event in range(max(offsets[row], first + width - recent), first):
+            item = items[event]
+            if item > 0:
+                known += 1
+                vector, by_item = values[item], scale[item]
+                for n in range(size):
+                    middle[n] += np.float32(vector[n]) * by_item
         for place in range(width):
             event = first + place
             there = event >= offsets[row]

@@ -41,9 +41,10 @@ class Spec:
     there were any. So with `gate_user`: whether the gate reads the user's features themselves.
 
     A network that was shrunk says what is left of each block (`block_heads`, `block_neurons`), how
-    large a head is, and what is left of the heads that rank items (`copy_neurons`); where these are
-    not set, all are as large as `heads`, `feed_forward_size` and `copy_size` say, and the attention
-    heads share the embedding among them.
+    large a head is, what is left of the heads that rank items (`copy_neurons`), and how many of the
+    recent events its blocks read (`read_events`); where these are not set, all are as large as
+    `heads`, `feed_forward_size`, `copy_size` and `recent_events` say, and the attention heads share
+    the embedding among them.
     """
 
     items: int
@@ -69,6 +70,7 @@ class Spec:
     block_heads: tuple[int, ...] = ()
     block_neurons: tuple[int, ...] = ()
     copy_neurons: int = 0
+    read_events: int = 0
 
     @property
     def kindred(self) -> int:
@@ -86,6 +88,11 @@ class Spec:
         """Of the context, before the gate: where that reads the user's features as well, they are
         what it learns from first."""
         return 1 / math.sqrt(2 * self.embedding_size) if self.gate_user else 1.0
+
+    @property
+    def reads(self) -> int:
+        """Latest events that the blocks read."""
+        return self.read_events or self.recent_events
 
     @property
     def size_of_head(self) -> int:
@@ -124,7 +131,7 @@ class Network:
         self._table("copy_bias", spec.items, 1, 0.0)
         self._table("types", spec.types, d, 0.02)
         self._table("copy_types", spec.types, 4, 0.02)
-        self._table("positions", spec.recent_events, d, 0.02)
+        self._table("positions", spec.reads, d, 0.02)
         for i, size in enumerate(spec.attributes):
             self._table(f"attribute_{i}", size, d, 0.1)
         for i, size in enumerate(spec.profile):
@@ -263,14 +270,19 @@ class Network:
         """What is known of the user at the decision: float32 [B, 2 D]."""
         spec = self.spec
         items = x["recent_items"]
-        seen = items > 0
+        known = items > 0
         vectors = tf.gather(pool.vectors, items)
-        width = tf.shape(items)[1]
+        weight = tf.cast(known, tf.float32)[..., None]
+        mean = tf.reduce_sum(vectors * weight, 1) / tf.maximum(tf.reduce_sum(weight, 1), 1.0)
+        seen, types, facts = (
+            part[:, -spec.reads :] for part in (known, x["recent_types"], x["recent_facts"])
+        )
+        width = tf.shape(seen)[1]
         positions = tf.range(width, 0, -1)
-        h = vectors * math.sqrt(spec.embedding_size) * 0.3
-        h += self._apply("types", x["recent_types"], training)
-        h += self._apply("gap", x["recent_facts"][..., :GAPS], training)
-        h += self._apply("worth", x["recent_facts"][..., GAPS:], training)
+        h = vectors[:, -spec.reads :] * math.sqrt(spec.embedding_size) * 0.3
+        h += self._apply("types", types, training)
+        h += self._apply("gap", facts[..., :GAPS], training)
+        h += self._apply("worth", facts[..., GAPS:], training)
         h += self._apply("positions", positions, training)[None]
         h = self._dropout(h, training=training)
         causal = tf.linalg.band_part(tf.ones([width, width], tf.bool), -1, 0)
@@ -281,8 +293,6 @@ class Network:
         for b in range(spec.blocks):
             h = self._block(b, h, mask, training)
         last = self._apply("final_norm", h[:, -1:], training)[:, 0]
-        weight = tf.cast(seen, tf.float32)[..., None]
-        mean = tf.reduce_sum(vectors * weight, 1) / tf.maximum(tf.reduce_sum(weight, 1), 1.0)
         parts = [last, mean, x["user_features"]]
         if spec.profile:
             parts.append(

@@ -5,12 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from recsys_lib.compress.shrink import shrunk
+from recsys_lib.compress.shrink import shortened, shrunk
 from recsys_lib.compress.widths import Shares, target, widths
 from recsys_lib.model.bundle import Bundle
 from recsys_lib.model.histories import Histories
+from recsys_lib.model.inputs import inputs
 from recsys_lib.model.network import Network
 from recsys_lib.model.scorer import ModelScorer, spec_of
+from recsys_lib.model.tensorflow import tf
 from tests.contracts import ModelLaws
 from tests.model.tiny import bundle_of, catalog_of, histories_of, shaken, spec_for
 
@@ -99,6 +101,37 @@ def test_slots_follow_their_weights() -> None:
     assert small.optimizer["step"] == 7
 
 
+def test_a_shortened_model_reads_the_latest_events_and_the_mean_of_all() -> None:
+    whole = wide()
+    small = shortened(whole, read_events=3, copy_items=2)
+    told, turned, other = (_asked(old, [3, 4, 5]) for old in ([1, 2, 1, 3], [3, 1, 2, 1], [2] * 4))
+    np.testing.assert_allclose(*(_context(small, x) for x in (told, turned)), rtol=1e-5, atol=1e-6)
+    assert np.abs(_context(small, told) - _context(small, other)).max() > 1e-3
+    assert np.abs(_context(whole, told) - _context(whole, turned)).max() > 1e-3
+
+
+def test_a_shortened_model_keeps_what_the_latest_positions_learned() -> None:
+    whole = wide()
+    small = shortened(whole, read_events=3, copy_items=2)
+    assert (small.spec["read_events"], small.copy_items) == (3, 2)
+    name = "positions/embeddings"
+    np.testing.assert_array_equal(small.arrays[name], whole.arrays[name][:4])
+    np.testing.assert_array_equal(small.optimizer[f"{name}|m"], whole.optimizer[f"{name}|m"][:4])
+    assert shortened(small, read_events=99, copy_items=999).spec == small.spec
+
+
+def _asked(earlier: list[int], latest: list[int]) -> Histories:
+    return histories_of([(n, float(i)) for i, n in enumerate([*earlier, *latest])], profile=(1,))
+
+
+def _context(bundle: Bundle, asked: Histories) -> np.ndarray:
+    """What the network makes of these events, whatever else is known of the user."""
+    scorer = ModelScorer(bundle)
+    x = {name: tf.constant(value) for name, value in inputs(asked, 8, 2, 0.9).as_dict().items()}
+    x["user_features"] = tf.zeros_like(x["user_features"])
+    return np.asarray(scorer.network.user_context(x, scorer._pool))
+
+
 def test_shrinking_leaves_its_argument_and_the_heads_size_alone() -> None:
     bundle = wide()
     shapes = {name: array.shape for name, array in bundle.arrays.items()}
@@ -130,7 +163,7 @@ def test_steps_end_at_the_shares_that_were_asked_for() -> None:
 
 class TestShrunkModel(ModelLaws):
     def bundle(self) -> Bundle:
-        return shrunk(wide(), Shares.even(0.5))
+        return shortened(shrunk(wide(), Shares.even(0.5)), read_events=2, copy_items=2)
 
     def histories(self) -> Histories:
         return HISTORIES

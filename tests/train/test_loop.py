@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recsys_lib.compress.shrink import shrunk
+from recsys_lib.compress.shrink import shortened, shrunk
 from recsys_lib.compress.widths import Shares
 from recsys_lib.errors import RanksError
 from recsys_lib.evaluate.baselines import Popularity
@@ -247,10 +247,11 @@ def test_ranks_that_differ_in_a_mask_do_not_go_on(
 
 @pytest.fixture(scope="module")
 def taught(shop: Shop, first: Learned) -> Learned:
-    """The first model with half its heads and a quarter of its neurons, and its lesson after."""
+    """The first model with half its heads, a quarter of its neurons and two events to read, and its
+    lesson after."""
     small = Path(first.lesson.folder).with_name("small")
     cut = shrunk(first.bundle, Shares(heads=0.5, neurons=0.25, copy_neurons=0.5))
-    replace(cut, copy_items=4).save(small)
+    shortened(cut, read_events=2, copy_items=4).save(small)
     dense, folder = first.lesson.folder, small.with_name("taught")
     return learn(shop.lesson((0, 2), folder, parent=str(small), teacher=dense))
 
@@ -260,7 +261,7 @@ def test_a_shrunk_model_learns_from_its_dense_teacher(taught: Learned) -> None:
     assert (bundle.spec["block_heads"], bundle.spec["block_neurons"]) == ([1], [4])
     assert bundle.arrays["block_0_query/kernel"].shape == (16, 8)
     assert bundle.arrays["near_hidden_2/kernel"].shape == (2, 2)
-    assert bundle.copy_items == 4
+    assert (bundle.spec["read_events"], bundle.copy_items) == (2, 4)
     assert hit_rate(ModelScorer(bundle), RING) > 0.9
 
 
@@ -270,7 +271,7 @@ def test_the_next_increment_goes_on_from_a_shrunk_model(shop: Shop, taught: Lear
     learned = learn(shop.lesson((3, 3), folder, parent=parent, rehearse=(0, 2))).bundle
     assert learned.catalog.items == RING + 2
     assert learned.spec["block_heads"] == [1]
-    assert learned.copy_items == 4
+    assert (learned.spec["read_events"], learned.copy_items) == (2, 4)
     assert hit_rate(ModelScorer(learned), RING + 2) > 0.8
 
 

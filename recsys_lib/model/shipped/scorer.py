@@ -233,13 +233,14 @@ class ShippedScorer:
         size, recent = spec["embedding_size"], spec["recent_events"]
         lengths = lengths_of(histories.offsets)
         longest = int(lengths.max(initial=1))
-        width = min(recent, 1 << max(0, (longest - 1).bit_length()))
+        reads = spec.get("read_events") or recent
+        width = min(reads, 1 << max(0, (longest - 1).bit_length()))
         vectors = self.bundle.vectors
         events, mean, seen = embedded(
             histories.offsets,
             histories.items,
             histories.types,
-            width,
+            (width, recent),
             (vectors.values, vectors.scales, math.sqrt(size) * 0.3),
             self._types,
             self._positions,

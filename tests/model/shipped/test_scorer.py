@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from recsys_lib.compress.shrink import shortened
 from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.histories import Histories, Scorer
 from recsys_lib.model.requests import select
@@ -84,6 +85,18 @@ def test_a_network_of_any_depth_is_shipped(tmp_path: Path, changes: dict[str, An
     histories = asked(ITEMS)
     found = ShippedScorer(shipped(bundle, tmp_path, EXACT)).top_k(histories, 10)[0]
     np.testing.assert_array_equal(found, ModelScorer(bundle).top_k(histories, 10)[0])
+
+
+@pytest.mark.parametrize("reads", [1, 3])
+def test_a_network_that_reads_few_of_the_recent_events_is_shipped(
+    tmp_path: Path, reads: int
+) -> None:
+    bundle = shortened(BUNDLE, reads, BUNDLE.copy_items)
+    histories = asked(ITEMS)
+    items, scores = ModelScorer(bundle).top_k(histories, 10)
+    same, near = ShippedScorer(shipped(bundle, tmp_path, EXACT)).top_k(histories, 10)
+    np.testing.assert_array_equal(items, same)
+    np.testing.assert_allclose(scores, near, rtol=1e-3, atol=1e-3)
 
 
 def test_in_8_bits_nearly_all_answers_are_the_same(tmp_path: Path) -> None:
