@@ -29,8 +29,9 @@ RUNTIME = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.execution.arrow.pyspark.enabled": "true",
     "spark.sql.adaptive.enabled": "true",
-    # With the defaults (50, and as many small log files) every commit costs seconds.
-    "spark.databricks.delta.snapshotPartitions": "2",
+    # With the defaults (50, and as many small log files) every commit costs seconds: what each
+    # task compiles for the log costs more than the log of a compacted table.
+    "spark.databricks.delta.snapshotPartitions": "1",
     # Otherwise each exactly-once commit replays the whole log to look for its own transaction.
     "spark.databricks.delta.setTransactionsInCrc.writeOnCommit": "true",
     "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",

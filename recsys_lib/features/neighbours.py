@@ -108,16 +108,14 @@ def neighbours_after(
     by_item = every.repartition(PARTS, "item").groupBy("item", "fold", "other")
     summed = by_item.agg(F.sum("weight").alias("weight"), F.sum("mass").alias("mass"))
     # Heaviest first, ties to the smaller item, whatever the order of the rows.
-    one = F.struct((-F.col("weight")).alias("less"), F.col("other").alias("item"))
+    less, other = (-F.col("weight")).alias("less"), F.col("other").alias("item")
+    one = F.struct(less, other, F.struct("weight", other).alias("kept"))
     rows = summed.groupBy("item", "fold").agg(
-        F.array_sort(F.collect_list(one)).alias("all"), F.sum("mass").alias("mass")
-    )
-    kept = F.transform(
-        F.slice("all", 1, settings.neighbours_kept),
-        lambda it: F.struct((-it["less"]).alias("weight"), it["item"].alias("item")),
+        F.slice(F.sort_array(F.collect_list(one)), 1, settings.neighbours_kept).alias("all"),
+        F.sum("mass").alias("mass"),
     )
     at = F.lit(window).cast("int").alias("window")
-    return rows.select("item", "fold", kept.alias("near"), "mass", at)
+    return rows.select("item", "fold", F.col("all.kept").alias("near"), "mass", at)
 
 
 def _keys(coded: DataFrame) -> DataFrame:
@@ -131,11 +129,13 @@ def _aged(told: DataFrame, window: int, decay: float) -> DataFrame:
     """
     last = F.max_by(F.struct("near", "mass", "window"), "window").alias("last")
     state = told.groupBy("item", "fold").agg(last).select("item", "fold", "last.*")
-    age = F.pow(F.lit(decay), F.lit(window) - F.col("window"))
-
-    def pair(near: Column, place: Column) -> Column:
-        mass = F.when(place == 0, F.col("mass") * age).otherwise(0.0)
-        return F.struct(near["item"].alias("other"), near["weight"] * age, mass)
-
-    pairs = F.inline(F.transform("near", pair)).alias("other", "weight", "mass")
-    return state.select("item", "fold", pairs)
+    age = F.pow(F.lit(decay), F.lit(window) - F.col("window")).alias("age")
+    pair = F.posexplode("near").alias("place", "pair")
+    mass = F.when(F.col("place") == 0, F.col("mass") * F.col("age")).otherwise(0.0)
+    return state.select("item", "fold", "mass", age, pair).select(
+        "item",
+        "fold",
+        F.col("pair.item").alias("other"),
+        (F.col("pair.weight") * F.col("age")).alias("weight"),
+        mass.alias("mass"),
+    )
