@@ -114,16 +114,24 @@ def ratios(
     if not fresh or OURS not in costs or FULL not in costs:
         return told
     means = [mean_of(found, n, fresh) for n in (OURS, FULL, FROZEN)]
-    ours, full, frozen = (float(m.means[main][0]) for m in means if m is not None)
-    gap = full - frozen
+    ours, full, frozen = (m.means[main] for m in means if m is not None)
+    gap = float(full[0] - frozen[0])
     dear = {w: c["cpu_seconds"] for w, c in costs[FULL].items()}
     ours_at = [costs[OURS][w]["cpu_seconds"] for w in dear if w in costs[OURS]]
     return told | {
         "update_vs_full_cpu": round(float(np.mean(ours_at) / np.mean(list(dear.values()))), 4),
         **_against("ndcg_incremental_vs_full", found, (OURS, FULL), fresh, main),
-        "gap_closed": round((ours - frozen) / gap, 4) if gap > 0 else None,
-        "gap_full_minus_frozen": round(gap, 5),
+        "gap_closed": round(float(ours[0] - frozen[0]) / gap, 4) if gap > 0 else None,
+        **_difference("gap_full_minus_frozen", full, frozen),
+        **_difference("gap_incremental_minus_frozen", ours, frozen),
     }
+
+
+def _difference(name: str, one: Any, other: Any) -> dict[str, Any]:
+    """Of two scorers' replicates, which are paired by user."""
+    low, high = np.quantile((one - other)[1:], [0.025, 0.975])
+    value = round(float(one[0] - other[0]), 5)
+    return {name: value, f"{name}_interval": [round(float(low), 5), round(float(high), 5)]}
 
 
 def _against(
