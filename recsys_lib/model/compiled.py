@@ -586,8 +586,8 @@ def embedded(
     places: Floats,
 ) -> tuple[Floats, Floats, NDArray[np.bool_]]:
     """Of the last `read` events of each row, right-aligned: float32 [B, read, D], what the encoder
-    reads; bool [B, read], which are of known items; and float32 [B, D], the mean of the vectors of
-    the last `recent` events' items.
+    reads; float32 [B, D], the mean of the vectors of the last `recent` events' items;
+    bool [B, read], which of those it reads are of known items.
 
     widths   (read, recent), the second is no less
     vectors  values [N, D], scale [N], and by how much they count beside the others

@@ -122,16 +122,16 @@ def ratios(
         "update_vs_full_cpu": round(float(np.mean(ours_at) / np.mean(list(dear.values()))), 4),
         **_against("ndcg_incremental_vs_full", found, (OURS, FULL), fresh, main),
         "gap_closed": round(float(ours[0] - frozen[0]) / gap, 4) if gap > 0 else None,
-        **_difference("gap_full_minus_frozen", full, frozen),
-        **_difference("gap_incremental_minus_frozen", ours, frozen),
+        **_told("gap_full_minus_frozen", full - frozen, 5),
+        **_told("gap_incremental_minus_frozen", ours - frozen, 5),
     }
 
 
-def _difference(name: str, one: Any, other: Any) -> dict[str, Any]:
-    """Of two scorers' replicates, which are paired by user."""
-    low, high = np.quantile((one - other)[1:], [0.025, 0.975])
-    value = round(float(one[0] - other[0]), 5)
-    return {name: value, f"{name}_interval": [round(float(low), 5), round(float(high), 5)]}
+def _told(name: str, replicates: Any, digits: int) -> dict[str, Any]:
+    """The sample's own value, which comes first, and its 95 % interval."""
+    low, high = np.quantile(replicates[1:], [0.025, 0.975])
+    value, *interval = (round(float(v), digits) for v in (replicates[0], low, high))
+    return {name: value, f"{name}_interval": interval}
 
 
 def _against(
@@ -143,12 +143,7 @@ def _against(
 ) -> dict[str, Any]:
     """The ratio of two scorers' means over the windows, with its interval paired by user."""
     ours, other = (m.means[metric] for s in pair if (m := mean_of(found, s, windows)) is not None)
-    share = ours / other
-    low, high = np.quantile(share[1:], [0.025, 0.975])
-    return {
-        name: round(float(share[0]), 4),
-        f"{name}_interval": [round(float(low), 4), round(float(high), 4)],
-    }
+    return _told(name, ours / other, 4)
 
 
 def main() -> None:
