@@ -32,8 +32,6 @@ RUNTIME = {
     # With the defaults (50, and as many small log files) every commit costs seconds: what each
     # task compiles for the log costs more than the log of a compacted table.
     "spark.databricks.delta.snapshotPartitions": "1",
-    # Otherwise each exactly-once commit replays the whole log to look for its own transaction.
-    "spark.databricks.delta.setTransactionsInCrc.writeOnCommit": "true",
     "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
     # A MERGE reads its source twice: to find the files it touches, and to write them.
     "spark.databricks.delta.merge.materializeSource": "all",
@@ -41,9 +39,10 @@ RUNTIME = {
     "spark.sql.sources.partitionOverwriteMode": "static",
 }
 
-# On two cores the second compiler costs more than it saves: half the time of a small increment
-# went into it. Has to be given by hand (--driver-java-options) where spark-submit starts the JVM.
-SMALL_JVM = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m"
+# On two cores the second compiler costs more than it saves (half the time of a small increment went
+# into it), and so do the barriers of the default collector (9 %). Where spark-submit starts the JVM
+# it takes the same from conf/spark/spark-defaults.conf.
+SMALL_JVM = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m -XX:+UseParallelGC"
 
 
 @contextmanager

@@ -33,8 +33,11 @@ SMALL = {
 }
 
 
-# A job of a test lives for seconds: what is compiled for it is never paid back.
-QUICK = {"SPARK_SUBMIT_OPTS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}
+# A job of a test lives for seconds: what is compiled or verified for it is never paid back.
+JAVA = (
+    "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC "
+    "-XX:+UnlockDiagnosticVMOptions -XX:-BytecodeVerificationRemote"
+)
 CONF = {
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
@@ -74,6 +77,7 @@ class Job:
         sets = [f"--set={key}={value}" for key, value in SMALL.items()] if small else []
         command = [
             str(Path(sys.executable).with_name("spark-submit")),
+            f"--driver-java-options={JAVA}",
             *(f"--conf={key}={value}" for key, value in conf.items()),
             *options,
             f"jobs/{name}.py",
@@ -165,4 +169,4 @@ def _environment(mark: str) -> dict[str, str]:
     hidden = ("SPARK_", "PYSPARK_", "PYTEST_", "MLFLOW_", "TF_", "HOROVOD_")
     kept = {key: value for key, value in os.environ.items() if not key.startswith(hidden)}
     path = f"{Path(sys.executable).parent}:{kept.get('PATH', '')}"
-    return {**kept, **QUICK, "PATH": path, MARK: mark}
+    return {**kept, "PATH": path, MARK: mark}
