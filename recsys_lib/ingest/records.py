@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 UNREADABLE = "unreadable"
+SPACE = " \t\r\n"  # of JSON (RFC 8259); there is no other
 KINDS = {"STRING": "text", "BOOLEAN": "boolean", "VOID": "null"}
 
 
@@ -40,13 +41,14 @@ class Survey:
 
 def open_records(raw: DataFrame) -> DataFrame:
     """`raw` (see types.RAW_RECORD) with `record`, a variant that is null for what is no object."""
-    opened = raw.withColumn("listed", F.when(F.col("problem").isNull(), _listed(F.col("payload"))))
-    return opened.withColumn("record", _first(F.col("listed"))).drop("listed")
+    payload = F.col("payload")
+    opened = raw.withColumn("listed", F.when(F.col("problem").isNull(), _listed(payload)))
+    return opened.withColumn("record", _first(F.col("listed"), payload)).drop("listed")
 
 
 def record_of(payload: Column) -> Column:
     """The same, of a payload alone."""
-    return _first(_listed(payload))
+    return _first(_listed(payload), payload)
 
 
 def values(record: Column) -> Column:
@@ -115,10 +117,10 @@ def _listed(payload: Column) -> Column:
     return F.try_parse_json(F.concat(F.lit("["), payload, F.lit("]")))
 
 
-def _first(listed: Column) -> Column:
-    """The only element, where it is an object."""
+def _first(listed: Column, payload: Column) -> Column:
+    """The only element, where it is an object: of what is JSON the first sign tells that."""
     alone = F.try_variant_get(listed, "$[1]", "variant").isNull()
-    an_object = F.try_variant_get(listed, "$[0]", "struct<a string>").isNotNull()
+    an_object = F.ltrim(payload, F.lit(SPACE)).startswith("{")
     return F.when(alone & an_object, F.try_variant_get(listed, "$[0]", "variant"))
 
 

@@ -1,8 +1,13 @@
-"""Runs that many tests look at. Each training costs the start of the ranks, so there are few."""
+"""Runs that many tests look at. Each training costs the start of the ranks, so there are few, and
+the processes of `make test` share them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import fcntl
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
@@ -38,10 +43,25 @@ class Finished:
     ended: Ended
 
 
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Whoever comes second waits for the first; a process that died has let go."""
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 @pytest.fixture(scope="session")
-def made_shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A folder of all processes that test now."""
+    mine = tmp_path_factory.getbasetemp()
+    return mine if worker_id == "master" else mine.parent
+
+
+@pytest.fixture(scope="session")
+def made_shop(shared: Path) -> Shop:
     """60 users, 120 items, 8 windows of 3 days, and 6 rows that nobody can use."""
-    folder = tmp_path_factory.mktemp("shop")
+    folder = shared / "shop"
     rows = shop.events()
     rows = [
         *rows,
@@ -52,20 +72,33 @@ def made_shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
         shop.event("x3", "u3", "i3", 1.5) | {"at": "yesterday"},
         shop.event("x4", "u3", "i3", -20_000),
     ]
-    return Shop(
+    made = Shop(
         folder=folder,
-        mapping=shop.write_mapping(folder / "mapping.yaml", shop.write_items(folder / "items.csv")),
-        csv=shop.write_csv(folder / "log.csv", rows),
-        jsonl=shop.write_jsonl(folder / "log.jsonl", rows),
-        parquet=shop.write_parquet(folder / "log.parquet", rows),
+        mapping=folder / "mapping.yaml",
+        csv=folder / "log.csv",
+        jsonl=folder / "log.jsonl",
+        parquet=folder / "log.parquet",
     )
+    with _alone(shared / "shop.lock"):
+        if not made.mapping.exists():
+            folder.mkdir(exist_ok=True)
+            shop.write_csv(made.csv, rows)
+            shop.write_jsonl(made.jsonl, rows)
+            shop.write_parquet(made.parquet, rows)
+            shop.write_mapping(made.mapping, shop.write_items(folder / "items.csv"))
+    return made
 
 
 @pytest.fixture(scope="session")
-def finished(made_shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+def finished(made_shop: Shop, shared: Path) -> Finished:
     """History of four windows, one increment, and one window to judge the second version."""
-    folder = tmp_path_factory.mktemp("finished")
+    folder = shared / "finished"
     args = made_shop.shrinking_args(made_shop.csv, folder / "out")
-    ended = run("replay", *args, log=folder / "replay")
-    assert ended.code == 0, ended.said
-    return Finished(folder / "out", args, ended)
+    told = folder / "ended.json"
+    with _alone(shared / "finished.lock"):
+        if not told.exists():
+            folder.mkdir(exist_ok=True)
+            ended = run("replay", *args, log=folder / "replay")
+            assert ended.code == 0, ended.said
+            told.write_text(json.dumps(asdict(ended)))
+    return Finished(folder / "out", args, Ended(**json.loads(told.read_text())))
