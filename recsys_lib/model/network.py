@@ -25,6 +25,7 @@ Layer: TypeAlias = Any
 Tensors = dict[str, tf.Tensor]
 Wrap = Callable[[Layer], Layer]
 HIDDEN = -1e9
+RARE = 20
 _EACH_KNOWN_ITEM = [[float(name == "log_items"), 0.0] for name in USER_FEATURES]
 GAPS = 2
 """Of the event facts, those that are times; what an event was worth is unheard before training."""
@@ -397,6 +398,13 @@ class Network:
         """log(1 + what the targets are worth together): float32 [B]. Learned where
         `train.value_weight` is set."""
         return self._apply("value", context, training)[:, 0]
+
+    def expect_repeats(self, repeated: int, targets: int) -> None:
+        """Before any training: where less than one of RARE `targets` was `repeated`, the odds of
+        copying begin smaller, by the square of what is missing: a known item has only a share of
+        them, and a lesson is too short to unlearn them."""
+        odds = RARE * (repeated + 1) / (targets - repeated + 1)
+        self.layers["gate"].bias.assign_add([min(0.0, 2 * math.log(odds)), 0.0])
 
     def gate(self, x: Tensors, context: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Log shares [B, 3] of copying, of what is near, and of everything else.

@@ -52,10 +52,15 @@ class Feed:
     cut: float = math.inf
     later: bool = False
 
-    def count(self, reader: Reader) -> tuple[int, int]:
-        """Examples in one epoch of this rank's share, and their targets."""
-        found = [self.examples(batch)[1].offsets for batch in reader(0)]
-        return sum(len(o) - 1 for o in found), sum(int(o[-1]) for o in found)
+    def count(self, reader: Reader) -> tuple[int, int, int]:
+        """Examples in one epoch of this rank's share, their targets, and those of them that the
+        user had before."""
+        found = np.zeros(3, np.int64)
+        for batch in reader(0):
+            histories, targets = self.examples(batch)
+            found += len(histories), len(targets.items), _repeated(histories, targets)
+        examples, all_targets, repeated = found.tolist()
+        return examples, all_targets, repeated
 
     def batches(
         self, new: Reader, old: Reader | None, size: int, share: float, start: int = 0
@@ -312,3 +317,10 @@ def _split(
         (select(histories, head), select_targets(targets, head)),
         (select(histories, tail), select_targets(targets, tail)),
     )
+
+
+def _repeated(histories: Histories, targets: Targets) -> int:
+    """Targets that are in the history which they follow."""
+    row = np.arange(len(histories), dtype=np.int64).repeat(np.diff(targets.offsets))
+    had = histories.row << 32 | histories.items
+    return int(np.isin(row << 32 | targets.items, had).sum())

@@ -86,8 +86,8 @@ def learn_increment(lesson: Lesson) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Material:
-    """What is learned: `examples` new ones over all ranks, with so many `targets`, of the shop that
-    `catalog` tells of."""
+    """What is learned: `examples` new ones over all ranks, with so many `targets`, of which users
+    had so many `repeated` ones before, of the shop that `catalog` tells of."""
 
     catalog: Catalog
     parent: Bundle | None
@@ -95,6 +95,7 @@ class Material:
     feed: Feed
     examples: int
     targets: int
+    repeated: int
 
 
 @dataclass(frozen=True)
@@ -153,10 +154,10 @@ def _material(lesson: Lesson) -> Material:
     return Material(catalog, parent, spec, feed, *found)
 
 
-def _counted(feed: Feed, lesson: Lesson) -> tuple[int, int]:
-    """Examples and targets over all ranks."""
-    examples, targets = feed.count(_own(_new(lesson)))
-    return int(_total(examples)), int(_total(targets))
+def _counted(feed: Feed, lesson: Lesson) -> tuple[int, int, int]:
+    """Examples, targets and repeated targets over all ranks."""
+    examples, targets, repeated = feed.count(_own(_new(lesson)))
+    return int(_total(examples)), int(_total(targets)), int(_total(repeated))
 
 
 def _student(lesson: Lesson, material: Material) -> Student:
@@ -170,6 +171,8 @@ def _student(lesson: Lesson, material: Material) -> Student:
     network = Network(material.spec, lesson.seed, wrap, half)
     if parent:
         load_arrays(network, parent.arrays)
+    else:
+        network.expect_repeats(material.repeated, material.targets)
     rate = tf.Variable(0.0, trainable=False)
     built = optimizer(lesson.train.optimizer, rate)
     variables = network.variables()
@@ -340,7 +343,7 @@ def _validation(
     if feed.cut == math.inf:
         return None
     later, own = replace(feed, later=True), _own(_new(lesson))
-    count, _ = later.count(own)
+    count, *_ = later.count(own)
     if not _total(count):
         return None
     mine = min(BATCHES, math.ceil(count / size))

@@ -70,6 +70,21 @@ def test_an_untrained_gate_prefers_own_items_and_never_for_users_without_any() -
     assert not gate[:, 1].any(), "nothing is near where no neighbours are known"
 
 
+def test_where_nobody_repeats_an_untrained_gate_hardly_copies_and_elsewhere_as_ever() -> None:
+    network = Network(spec_for(SHOP), seed=3)
+    x = tensors(histories_of([(4, 8.0)], profile=(1,)))
+
+    def copied() -> float:
+        context = network.user_context(x, whole_pool(network))
+        return float(np.exp(network.gate(x, context))[0, 0])
+
+    before = copied()
+    network.expect_repeats(repeated=50, targets=1000)
+    assert copied() == before
+    network.expect_repeats(repeated=0, targets=1000)
+    assert copied() < 0.002
+
+
 def test_a_network_from_before_its_gate_read_the_users_features_still_loads() -> None:
     before = spec_for(SHOP, gate_user=False)
     told = {name: value for name, value in before.as_dict().items() if name != "gate_user"}

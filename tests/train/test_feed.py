@@ -48,8 +48,9 @@ THREE: list[list[Event]] = [
 NEW, OLD = reader_of(*THREE), reader_of([(7, 1.0), (8, 2.0), (9, 3.0)])
 
 
-def test_examples_and_their_targets_are_counted_once() -> None:
-    assert feed_of().count(NEW) == (3, 3)
+def test_examples_their_targets_and_what_is_repeated_are_counted_once() -> None:
+    assert feed_of().count(NEW) == (3, 3, 0)
+    assert feed_of().count(reader_of([(1, 1.0), (2, 2.0), (1, 3.0)], [(2, 1.0), (1, 2.0)]))[2] == 1
 
 
 def test_an_epoch_holds_every_example_once_however_batches_cut_it() -> None:
