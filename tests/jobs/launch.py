@@ -35,7 +35,7 @@ SMALL = {
 
 # A job of a test lives for seconds: what is compiled or verified for it is never paid back.
 JAVA = (
-    "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC "
+    "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC "
     "-XX:+UnlockDiagnosticVMOptions -XX:-BytecodeVerificationRemote"
 )
 CONF = {

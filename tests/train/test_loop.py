@@ -220,10 +220,10 @@ def test_a_first_model_is_never_pruned(shop: Shop, tmp_path: Path) -> None:
 
 
 def test_momentum_instead_of_adam_learns_too(shop: Shop, tmp_path: Path) -> None:
-    plain = SHORT.model_copy(update={"optimizer": "sgd", "learning_rate": 0.05})
+    plain = TRAIN.model_copy(update={"optimizer": "sgd", "learning_rate": 0.05, "epochs": 3})
     learned = learn(shop.lesson((0, 2), tmp_path / "model", train=plain))
     losses = [loss for _, loss in learned.summary["loss"]]
-    assert losses[-1] < losses[0]
+    assert np.mean(losses[-10:]) < 0.9 * np.mean(losses[:10])
     assert "items/embeddings|momentum" in learned.bundle.optimizer
 
 
