@@ -180,13 +180,15 @@ class CatalogReader:
         ids[index] = items.column("id").to_numpy(zero_copy_only=False)
         told = self._planned(ids) if self.planned and "plans" in self.tables else None
         plans = None if told is None else told.plans(count)
+        attributes = self._attributes(count)
+        stats = _with_plans(self._stats(count, plans), told, self.planned)
         return Catalog(
             ids=ids.astype(np.str_),
-            attributes=self._attributes(count),
+            attributes=attributes,
             sizes=tuple(_size(words, kinds, f"item.{name}") for name in self.item_attributes),
             profile=tuple(_size(words, kinds, f"user.{name}") for name in self.user_attributes),
             types=_names(words.filter(pa.array(kinds == "type"))),
-            stats=_with_plans(self._stats(count, plans), told, self.planned),
+            stats=stats.with_kinds(attributes),
             neighbours=self._neighbours(count),
             plans=plans,
         )

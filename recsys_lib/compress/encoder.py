@@ -44,7 +44,7 @@ class EncoderModule(tf.Module):
             tf.TensorSpec([1, None, None], tf.float32, "causal"),
             tf.TensorSpec([None, wide], tf.float32, "user"),
         ]
-        self.__call__ = tf.function(self._answer, input_signature=self.signature)
+        self.__call__ = tf.function(self._answer, input_signature=self.signature, autograph=False)
 
     def _answer(self, events: Any, facts: Any, mask: Any, causal: Any, user: Any) -> Any:
         told = [self._arrays[f"{name}/kernel"] for name in ("gap", "worth")]

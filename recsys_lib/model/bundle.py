@@ -114,7 +114,9 @@ class Bundle:
             spec={**self.spec, **sizes},
             arrays=_extended(self.arrays, rows),
             optimizer=_extended(self.optimizer, rows),
-            catalog=replace(catalog, rows=rows_of),
+            catalog=replace(
+                catalog, rows=rows_of, stats=catalog.stats.narrowed(self.spec["stats"])
+            ),
         )
 
     def settled(self) -> Bundle:

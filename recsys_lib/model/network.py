@@ -38,6 +38,9 @@ class Spec:
     `items` are the rows of the item tables: one for each item, unless they end (`own_items`, behind
     which `shared_rows` are for all others; see tail).
 
+    `stats` tell of an item at a decision; the copy head hears the first `copy_stats` of them, or
+    all where this is 0.
+
     `affinity` features of each attribute are read by the heads; 0 by those that were made before
     there were any. So with `gate_user`: whether the gate reads the user's features themselves.
 
@@ -63,6 +66,7 @@ class Spec:
     stats: int = len(STATS)
     near_events: int = 32
     near_items: int = 256
+    copy_stats: int = 0
     affinity: int = 0
     gate_user: bool = False
     own_items: int = 0
@@ -161,7 +165,8 @@ class Network:
         if spec.gate_user:
             self._dense("gate_user", len(USER_FEATURES), 2, scale=0.0, biased=False)
             self.layers["gate_user"].kernel.assign(_EACH_KNOWN_ITEM)
-        copied = len(COPY_FEATURES) + spec.kindred + spec.stats + len(USER_FEATURES) + 4 + 8 + 2
+        heard = spec.copy_stats or spec.stats
+        copied = len(COPY_FEATURES) + spec.kindred + heard + len(USER_FEATURES) + 4 + 8 + 2
         self._dense("copy_item", d, 8)
         near = len(NEAR_FEATURES) + spec.kindred + spec.stats + len(USER_FEATURES) + 8 + 2
         for name, told in (("copy", copied), ("near", near)):
@@ -353,7 +358,8 @@ class Network:
         users, kinds, match = self._met(x, items, context, pool, training)
         bias = tf.gather(pool.copy_bias, items)
         types = self._apply("copy_types", x["copy_types"], training)
-        told = [x["copy_features"], stats, users, types, kinds, match, bias]
+        heard = stats[..., : self.spec.copy_stats or None]
+        told = [x["copy_features"], heard, users, types, kinds, match, bias]
         logits = x["copy_features"][..., 0] + bias[..., 0] + self._judged("copy", told, training)
         return tf.where(items > 0, logits, HIDDEN)
 

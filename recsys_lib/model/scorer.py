@@ -64,7 +64,9 @@ class ModelScorer:
             stats = self._stats[int(r)]
             if self._score is None:
                 signature = _signature(part, matrix, stats)
-                self._score = tf.function(self._score_graph, input_signature=signature)
+                self._score = tf.function(
+                    self._score_graph, input_signature=signature, autograph=False
+                )
             found, best = self._score(part, matrix, stats, tf.constant(hidden), tf.constant(wanted))
             items[chosen, :wanted] = np.where(best > HIDDEN / 2, found, 0)
             scores[chosen, :wanted] = np.where(best > HIDDEN / 2, best, -np.inf)

@@ -19,6 +19,8 @@ LIFT = "log_lift"
 """Its takers in windows for which it was planned, against as many as if plans did nothing; 0 for an
 item of which nothing is known."""
 FEATURES = (*POPULARITY, *RETURNS, LIFT)
+AMONG = 100.0
+"""Shares of an item among its kind below 1 / AMONG are hardly told apart."""
 DECAY = 0.8
 """Weight of a window's buyers one window later, in `log_share`."""
 PRIOR = 3.0
@@ -42,15 +44,38 @@ class ItemReturns:
 class ItemStats:
     """values float32 [W, N + 1, F]; row w holds what was known when window first + w began.
 
-    FEATURES come first; what the shop has planned for the window, if anything, comes after them.
+    FEATURES come first; what the shop has planned for the window, if anything, comes after them,
+    and last `kinds` shares of the item among its like (see `with_kinds`).
     """
 
     first: int
     values: NDArray[np.float32]
+    kinds: int = 0
 
     @property
     def items(self) -> int:
         return self.values.shape[1] - 1
+
+    def narrowed(self, width: int) -> ItemStats:
+        """The first `width` features: all that there were when an older model was made."""
+        return ItemStats(self.first, self.values[:, :, :width])
+
+    def with_kinds(self, attributes: NDArray[np.int32]) -> ItemStats:
+        """With one feature more for each attribute of items int32 [N + 1, A]: how much of what is
+        taken of all items with the same value of it is this one, log(1 + AMONG share). It tells the
+        milk that all take from the one that nobody does, in a shop where much milk is taken. An
+        item that nobody took has 0, as has one whose value is unknown."""
+        kinds = attributes.shape[1]
+        shares = np.zeros((*self.values.shape[:2], kinds), np.float32)
+        for window, log_share in enumerate(self.values[:, :, 0]):
+            taken = np.exp(log_share.astype(np.float64))
+            taken -= taken.min()  # the half buyer of everyone
+            for a, value in enumerate(attributes.T):
+                whole = np.bincount(value, taken)[value]
+                told = (value > 0) & (taken > 0)
+                share = np.divide(taken, whole, out=np.zeros_like(taken), where=told)
+                shares[window, :, a] = np.log1p(AMONG * share)
+        return ItemStats(self.first, np.concatenate([self.values, shares], 2), kinds)
 
     def rows(self, now: NDArray[np.float32]) -> NDArray[np.int32]:
         """Row of each decision time; unknown (NaN) and later times take the latest row."""

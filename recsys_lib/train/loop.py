@@ -180,10 +180,19 @@ def _student(lesson: Lesson, material: Material) -> Student:
     load_slots(lesson.train.optimizer, built, variables, slots)
     keeper = Keeper(lesson, network, built, variables)
     start = min(steps - 1, keeper.seen // whole)
-    hvd.broadcast_variables([*variables.values(), *built.variables()], root_rank=0)
+    if hvd.size() > 1:
+        _begin_alike([*variables.values(), *built.variables()])
     if pruner and start:
         pruner.resume(network)
     return Student(network, variables, built, rate, pruner, keeper, size, passes, steps, start)
+
+
+@tf.function(autograph=False)
+def _begin_alike(variables: list[tf.Variable]) -> None:
+    """All ranks have what the first one has. Horovod's own function does the same by way of
+    autograph, which writes files that only a process that ends of itself removes."""
+    for variable in variables:
+        variable.assign(hvd.broadcast(variable, root_rank=0))
 
 
 def _learned(lesson: Lesson, material: Material, student: Student) -> Course:
@@ -387,8 +396,11 @@ def _spec(lesson: Lesson, catalog: Catalog, parent: Bundle | None) -> Any:
     m = lesson.model.model_dump()
     shared = set(m) & set(Spec.__dataclass_fields__)
     sizes = {name: m[name] for name in shared}
-    stats = catalog.stats.values.shape[2]
+    stats, kinds = catalog.stats.values.shape[2], catalog.stats.kinds
     shop = {"attributes": catalog.sizes, "profile": catalog.profile, "stats": stats}
+    if kinds:
+        # What makes an item repeated is the user's own past with it, not how it stands in the shop.
+        shop["copy_stats"] = stats - kinds
     told = {"affinity": len(AFFINITY), "gate_user": True}
     items = Cut.of(m).size(catalog.items)
     return spec_of({"items": items, "types": len(catalog.types) - 1, **shop, **told, **sizes})

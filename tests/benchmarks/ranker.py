@@ -32,7 +32,8 @@ class Ranker:
         self.name = "lightgbm" if plans else "lightgbm_no_plans"
         self.catalog, self.decay = catalog, decay
         self.model: lightgbm.Booster | None = None
-        last = 1 + len(COPY_FEATURES) + len(NEAR_FEATURES) + catalog.stats.values.shape[2]
+        stats = catalog.stats.values.shape[2] - catalog.stats.kinds
+        last = 1 + len(COPY_FEATURES) + len(NEAR_FEATURES) + stats
         self._plans = catalog.plans if plans else None
         self._hidden = [] if plans else list(range(last - planned - 1, last))
 

@@ -153,9 +153,10 @@ def run(
     small: bool = True,
     timeout: float = 900,
     conf: Mapping[str, str] = CONF,
+    env: Mapping[str, str] | None = None,
 ) -> Ended:
     """Run a job to its end. Fails where it leaves a process behind."""
-    job = Job(name, *args, log=log, small=small, conf=conf)
+    job = Job(name, *args, log=log, small=small, conf=conf, env=env)
     ended = job.wait(timeout)
     time.sleep(0.3)
     left = job.processes()

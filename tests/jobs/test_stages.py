@@ -24,6 +24,7 @@ class Staged:
 
     out: Path
     said: dict[str, Ended]
+    temporary: Path
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +41,13 @@ def staged(made_shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Staged:
         "recommend": out,
         "sweep": [*out, "--widths", 0.5, "--set", "compress.distil_windows=1"],
     }
-    said = {name: run(name, *args, log=folder / name) for name, args in steps.items()}
+    temporary = folder / "temporary"
+    temporary.mkdir()
+    env = {"TMPDIR": str(temporary)}
+    said = {name: run(name, *args, log=folder / name, env=env) for name, args in steps.items()}
     for ended in said.values():
         assert ended.code == 0, ended.said
-    return Staged(folder / "out", said)
+    return Staged(folder / "out", said, temporary)
 
 
 def test_stages_one_by_one_give_a_champion_and_slates(staged: Staged) -> None:
@@ -53,6 +57,10 @@ def test_stages_one_by_one_give_a_champion_and_slates(staged: Staged) -> None:
     slates = tables.rows(staged.out, "recommendations")
     assert {row["user"] for row in slates} == users
     assert {(row["window"], len(row["items"])) for row in slates} == {(4, 20)}
+
+
+def test_stages_leave_the_temporary_folder_as_they_found_it(staged: Staged) -> None:
+    assert list(staged.temporary.iterdir()) == []
 
 
 def test_each_stage_says_what_it_did(staged: Staged) -> None:

@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from recsys_lib.model.copies import USER_FEATURES
 from recsys_lib.model.histories import Histories
 from recsys_lib.model.inputs import inputs
 from recsys_lib.model.network import HIDDEN, Network, Pool
 from recsys_lib.model.scorer import spec_of
-from recsys_lib.model.stats import FEATURES as STATS
 from recsys_lib.model.weights import load_arrays, named_arrays
 from tests.model.tiny import Event, catalog_of, histories_of, shaken, spec_for
 
 SHOP = catalog_of(attributes=[[0], [1], [1], [2], [2], [2]], profile=(2,))
+STATS = SHOP.stats.values.shape[2]
 
 
 def tensors(histories: Histories) -> dict[str, tf.Tensor]:
@@ -44,7 +45,7 @@ def test_untrained_copy_logits_are_the_log_of_decayed_counts() -> None:
     network = Network(spec_for(SHOP), seed=3)
     x = tensors(histories_of([(4, 8.0), (1, 9.0), (4, 9.0)], profile=(1,)))
     pool = whole_pool(network)
-    stats = tf.random.normal([*x["copy_items"].shape, len(STATS)])
+    stats = tf.random.normal([*x["copy_items"].shape, STATS])
     logits = network.copy_logits(x, network.user_context(x, pool), pool, stats)
     assert np.exp(logits[0]) == pytest.approx([0.9**2 + 0.9, 0.9], abs=1e-5)
 
@@ -94,6 +95,26 @@ def test_a_network_from_before_its_gate_read_the_users_features_still_loads() ->
     x = tensors(histories_of([(4, 8.0)], profile=(1,)))
     gate = np.exp(network.gate(x, network.user_context(x, whole_pool(network))))
     assert gate[0, 0] > 0.5
+
+
+def test_of_how_an_item_stands_among_its_kind_the_near_head_hears_and_the_copy_head_does_not() -> (
+    None
+):
+    network = shaken(Network(spec_for(SHOP), seed=1))
+    x = tensors(histories_of([(4, 8.0), (1, 9.0)], profile=(1,)))
+    features = tf.random.normal([1, 2, network.layers["near_hidden"].kernel.shape[0]])
+    told = features.shape[2] - STATS - len(USER_FEATURES) - 8 - 2
+    x |= {"near_items": x["copy_items"], "near_features": features[..., :told]}
+    pool = whole_pool(network)
+    context = network.user_context(x, pool)
+    plain = tf.random.normal([1, 2, STATS])
+    moved = plain + tf.constant([0.0] * (STATS - SHOP.stats.kinds) + [1.0] * SHOP.stats.kinds)
+    copied, near = (
+        [head(x, context, pool, stats).numpy() for stats in (plain, moved)]
+        for head in (network.copy_logits, network.near_logits)
+    )
+    np.testing.assert_array_equal(*copied)
+    assert (near[0] != near[1]).all()
 
 
 def test_an_item_is_its_id_and_its_attributes() -> None:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from recsys_lib.model.plans import Plans
 from recsys_lib.model.stats import (
+    AMONG,
     DECAY,
     FEATURES,
     LIFT,
@@ -50,6 +51,32 @@ def test_counts_at_or_after_a_window_never_touch_its_row(
     known = stats_of(before, 4, 1, cut).values
     told = stats_of([*after, *before], 4, 1, 9).values
     np.testing.assert_array_equal(known, told[:cut])
+
+
+def test_an_item_is_told_its_share_of_what_is_taken_of_its_kind() -> None:
+    counts = [(1, 1, 6.0), (1, 2, 2.0), (1, 3, 8.0), (1, 4, 8.0)]
+    brand = np.array([[0], [1], [1], [1], [0], [1]], np.int32)
+    found = stats_of(counts, 5, 1, 2).with_kinds(brand)
+    shares = np.expm1(found.values[1, :, -1]) / AMONG
+    assert found.kinds == 1
+    assert shares[1:4] == pytest.approx([3 / 8, 1 / 8, 1 / 2], abs=1e-5)
+    assert shares[[0, 4, 5]].tolist() == [0, 0, 0], "of unknown brand, or never taken"
+
+
+@settings(deadline=None)
+@given(COUNTS, st.integers(0, 99))
+def test_shares_of_a_kind_sum_up_to_all_of_it_or_to_nothing(counts: list[Count], seed: int) -> None:
+    kinds = np.random.default_rng(seed).integers(0, 3, (5, 2)).astype(np.int32)
+    plain = stats_of(counts, 4, 3, 9)
+    found = plain.with_kinds(kinds)
+    shares = np.expm1(found.values[..., -2:]) / AMONG
+    for a, values in enumerate(kinds.T):
+        for value in range(3):
+            total = shares[:, values == value, a].sum(1)
+            near = [abs(total), abs(total - (value > 0))]
+            assert (np.minimum(*near) < 1e-4).all()
+    width = plain.values.shape[2]
+    np.testing.assert_array_equal(found.narrowed(width).values, plain.values)
 
 
 @pytest.mark.parametrize("opening", [True, False])

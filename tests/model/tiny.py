@@ -93,12 +93,14 @@ def catalog_of(
             items=items,
             first=10,
             last=10,
-        ),
+        ).with_kinds(table),
     )
 
 
 def spec_for(catalog: Catalog, **changes: Any) -> Spec:
-    shop = {"attributes": catalog.sizes, "profile": catalog.profile}
+    stats = catalog.stats.values.shape[2]
+    told = {"stats": stats, "copy_stats": stats - catalog.stats.kinds}
+    shop = {"attributes": catalog.sizes, "profile": catalog.profile, **told}
     return Spec(items=catalog.items, types=len(catalog.types) - 1, **{**shop, **SIZES, **changes})
 
 

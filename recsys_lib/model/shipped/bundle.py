@@ -158,7 +158,7 @@ class Shipped:
             biases=biases,
             tables={name: table.padded(rows.get(name, 0)) for name, table in self.tables.items()},
             weights={**self.weights, COPY_TYPES: padded(self.weights[COPY_TYPES], types)},
-            catalog=catalog,
+            catalog=replace(catalog, stats=catalog.stats.narrowed(self.spec["stats"])),
         )
 
     def tower(self, attributes: NDArray[np.int32]) -> NDArray[np.float32]:

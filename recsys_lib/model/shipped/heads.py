@@ -33,8 +33,10 @@ class Head:
         self._out = np.ravel(arrays[f"{name}_out/kernel"]), arrays[f"{name}_out/bias"]
 
     def of_items(self, kinds: Floats, stats: Floats, bias: Floats) -> Floats:
-        """What is known of items [N, ...] -> what a row has of its item: [N, H]."""
-        return np.asarray(kinds @ self._kind + stats @ self._stats + bias[:, None] @ self._bias)
+        """What is known of items [N, ...] -> what a row has of its item: [N, H]. Of `stats` the
+        first are heard."""
+        heard = stats[:, : len(self._stats)] @ self._stats
+        return np.asarray(kinds @ self._kind + heard + bias[:, None] @ self._bias)
 
     def __call__(
         self,

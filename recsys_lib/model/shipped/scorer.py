@@ -112,8 +112,9 @@ class ShippedScorer:
         )
         weights, spec = self.bundle.weights, self.bundle.spec
         self._kinds = weights["copy_item/bias"].shape[0]
+        heard = {"copy": spec.get("copy_stats") or spec["stats"], "near": spec["stats"]}
         self._copy, self._near = (
-            Head(part, weights, self._kinds, spec["stats"]) for part in ("copy", "near")
+            Head(part, weights, self._kinds, stats) for part, stats in heard.items()
         )
         tables = self.bundle.tables
         self._types = tables["types"].all()

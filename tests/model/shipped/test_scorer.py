@@ -45,6 +45,21 @@ def test_in_32_bits_the_answers_are_those_of_the_network(
     np.testing.assert_allclose(scores, near, rtol=1e-3, atol=1e-3)
 
 
+def test_a_model_from_before_kinds_were_compared_answers_a_shop_that_tells_of_them(
+    tmp_path: Path,
+) -> None:
+    histories, known = asked(ITEMS), SHOP.stats.values.shape[2] - SHOP.stats.kinds
+    older = replace(SHOP, stats=SHOP.stats.narrowed(known))
+    bundle = model_of(older)
+    told = shipped(bundle, tmp_path, EXACT)
+    for before, after in (
+        (ModelScorer(bundle), ModelScorer(bundle, SHOP)),
+        (ShippedScorer(told), ShippedScorer(told, SHOP)),
+    ):
+        for mine, theirs in zip(before.top_k(histories, 5), after.top_k(histories, 5), strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+
+
 def shuffled(histories: Histories, unknown: float) -> Histories:
     """Times in any order, and this share of them unknown."""
     random = np.random.default_rng(2)
