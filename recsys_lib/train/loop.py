@@ -180,19 +180,10 @@ def _student(lesson: Lesson, material: Material) -> Student:
     load_slots(lesson.train.optimizer, built, variables, slots)
     keeper = Keeper(lesson, network, built, variables)
     start = min(steps - 1, keeper.seen // whole)
-    if hvd.size() > 1:
-        _begin_alike([*variables.values(), *built.variables()])
+    hvd.broadcast_variables([*variables.values(), *built.variables()], root_rank=0)
     if pruner and start:
         pruner.resume(network)
     return Student(network, variables, built, rate, pruner, keeper, size, passes, steps, start)
-
-
-@tf.function(autograph=False)
-def _begin_alike(variables: list[tf.Variable]) -> None:
-    """All ranks have what the first one has. Horovod's own function does the same by way of
-    autograph, which writes files that only a process that ends of itself removes."""
-    for variable in variables:
-        variable.assign(hvd.broadcast(variable, root_rank=0))
 
 
 def _learned(lesson: Lesson, material: Material, student: Student) -> Course:

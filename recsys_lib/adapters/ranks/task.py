@@ -12,6 +12,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from tempfile import TemporaryDirectory, gettempdir
 from typing import IO, Any
 
 from recsys_lib.adapters.ranks.hub import Line
@@ -49,16 +50,25 @@ class Call:
     def _run(
         self, line: Line, place: Mapping[str, str], gpus: Sequence[str] | None
     ) -> bytes | None:
-        tells, told = os.pipe()
         devices = {} if gpus is None else {"CUDA_VISIBLE_DEVICES": ",".join(gpus)}
         rendezvous = {
             "HOROVOD_GLOO_RENDEZVOUS_ADDR": self.host,
             "HOROVOD_GLOO_RENDEZVOUS_PORT": str(self.rendezvous),
         }
+        environment = {**os.environ, **self.environment, **devices, **rendezvous, **place}
+        # A rank ends at once, or is killed: what TensorFlow leaves in its folder goes with it. The
+        # models that it fetches stay for others (see places).
+        shared = os.environ.get("LOCAL_DIRS") or gettempdir()
+        with TemporaryDirectory(prefix="alluvium-rank-", ignore_cleanup_errors=True) as folder:
+            own = {"TMPDIR": folder, "LOCAL_DIRS": shared}
+            return self._watched(line, {**environment, **own})
+
+    def _watched(self, line: Line, environment: Mapping[str, str]) -> bytes | None:
+        tells, told = os.pipe()
         own = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), TELLS: str(told)}
         child = subprocess.Popen(
             [sys.executable, "-m", "recsys_lib.adapters.ranks.child"],
-            env={**os.environ, **self.environment, **devices, **rendezvous, **place, **own},
+            env={**environment, **own},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
