@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from recsys_lib.evaluate.metrics import NEW, distinct, metric_names, ranking_metrics
 from recsys_lib.evaluate.slates import KINDS, Shelf
 from recsys_lib.model.histories import Histories, Ints, Scorer, Targets
-from recsys_lib.model.requests import in_parts, select, select_targets
+from recsys_lib.model.requests import had_before, in_parts, select, select_targets
 from recsys_lib.settings import EvaluateSettings
 
 if TYPE_CHECKING:
@@ -140,8 +140,7 @@ def unseen(histories: Histories, targets: Targets) -> Targets:
     """Distinct targets that are not in the request's own history."""
     goals = distinct(targets)
     rows = np.repeat(np.arange(len(histories), dtype=np.int64), np.diff(goals.offsets))
-    span = int(max(goals.items.max(initial=0), histories.items.max(initial=0))) + 1
-    fresh = ~np.isin(rows * span + goals.items, histories.row * span + histories.items)
+    fresh = ~had_before(histories, goals)
     offsets = np.concatenate([[0], np.cumsum(np.bincount(rows[fresh], minlength=len(histories)))])
     return Targets(offsets.astype(np.int64), goals.items[fresh])
 

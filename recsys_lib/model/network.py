@@ -26,6 +26,7 @@ Tensors = dict[str, tf.Tensor]
 Wrap = Callable[[Layer], Layer]
 HIDDEN = -1e9
 RARE = 20
+"""One target in so many that its user had before, below which copying is not expected."""
 _EACH_KNOWN_ITEM = [[float(name == "log_items"), 0.0] for name in USER_FEATURES]
 GAPS = 2
 """Of the event facts, those that are times; what an event was worth is unheard before training."""
@@ -93,6 +94,11 @@ class Spec:
         """Of the context, before the gate: where that reads the user's features as well, they are
         what it learns from first."""
         return 1 / math.sqrt(2 * self.embedding_size) if self.gate_user else 1.0
+
+    @property
+    def copy_hears(self) -> int:
+        """Statistics of an item that the copy head is told."""
+        return self.copy_stats or self.stats
 
     @property
     def reads(self) -> int:
@@ -165,8 +171,8 @@ class Network:
         if spec.gate_user:
             self._dense("gate_user", len(USER_FEATURES), 2, scale=0.0, biased=False)
             self.layers["gate_user"].kernel.assign(_EACH_KNOWN_ITEM)
-        heard = spec.copy_stats or spec.stats
-        copied = len(COPY_FEATURES) + spec.kindred + heard + len(USER_FEATURES) + 4 + 8 + 2
+        copied = len(COPY_FEATURES) + spec.kindred + spec.copy_hears
+        copied += len(USER_FEATURES) + 4 + 8 + 2
         self._dense("copy_item", d, 8)
         near = len(NEAR_FEATURES) + spec.kindred + spec.stats + len(USER_FEATURES) + 8 + 2
         for name, told in (("copy", copied), ("near", near)):
@@ -358,7 +364,7 @@ class Network:
         users, kinds, match = self._met(x, items, context, pool, training)
         bias = tf.gather(pool.copy_bias, items)
         types = self._apply("copy_types", x["copy_types"], training)
-        heard = stats[..., : self.spec.copy_stats or None]
+        heard = stats[..., : self.spec.copy_hears]
         told = [x["copy_features"], heard, users, types, kinds, match, bias]
         logits = x["copy_features"][..., 0] + bias[..., 0] + self._judged("copy", told, training)
         return tf.where(items > 0, logits, HIDDEN)

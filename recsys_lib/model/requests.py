@@ -163,6 +163,12 @@ def select_targets(targets: Targets, chosen: NDArray[np.int64]) -> Targets:
     return Targets(offsets_of(lengths), targets.items[take], *told)
 
 
+def had_before(histories: Histories, targets: Targets) -> NDArray[np.bool_]:
+    """Of each target whether it is in the history that it follows: bool [T]."""
+    row = np.arange(len(histories), dtype=np.int64).repeat(np.diff(targets.offsets))
+    return np.isin(row << 32 | targets.items, histories.row << 32 | histories.items)
+
+
 def _taken(values: Any, places: NDArray[Any]) -> Any:
     """values[places] of what may not be there."""
     return None if values is None else values[places]

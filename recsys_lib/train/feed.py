@@ -17,7 +17,7 @@ from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.histories import Histories, Targets
 from recsys_lib.model.inputs import Near, inputs
 from recsys_lib.model.ragged import pad_right
-from recsys_lib.model.requests import Task, in_parts, requests, select, select_targets
+from recsys_lib.model.requests import Task, had_before, in_parts, requests, select, select_targets
 from recsys_lib.settings import ModelSettings, TrainSettings
 from recsys_lib.train.augment import augmented
 
@@ -58,9 +58,10 @@ class Feed:
         found = np.zeros(3, np.int64)
         for batch in reader(0):
             histories, targets = self.examples(batch)
-            found += len(histories), len(targets.items), _repeated(histories, targets)
-        examples, all_targets, repeated = found.tolist()
-        return examples, all_targets, repeated
+            repeated = had_before(histories, targets).sum()
+            found += len(histories), len(targets.items), repeated
+        examples, followed, known = found.tolist()
+        return examples, followed, known
 
     def batches(
         self, new: Reader, old: Reader | None, size: int, share: float, start: int = 0
@@ -317,10 +318,3 @@ def _split(
         (select(histories, head), select_targets(targets, head)),
         (select(histories, tail), select_targets(targets, tail)),
     )
-
-
-def _repeated(histories: Histories, targets: Targets) -> int:
-    """Targets that are in the history which they follow."""
-    row = np.arange(len(histories), dtype=np.int64).repeat(np.diff(targets.offsets))
-    had = histories.row << 32 | histories.items
-    return int(np.isin(row << 32 | targets.items, had).sum())

@@ -387,12 +387,11 @@ def _spec(lesson: Lesson, catalog: Catalog, parent: Bundle | None) -> Any:
     m = lesson.model.model_dump()
     shared = set(m) & set(Spec.__dataclass_fields__)
     sizes = {name: m[name] for name in shared}
-    stats, kinds = catalog.stats.values.shape[2], catalog.stats.kinds
+    stats = catalog.stats.values.shape[2]
     shop = {"attributes": catalog.sizes, "profile": catalog.profile, "stats": stats}
-    if kinds:
-        # What makes an item repeated is the user's own past with it, not how it stands in the shop.
-        shop["copy_stats"] = stats - kinds
-    told = {"affinity": len(AFFINITY), "gate_user": True}
+    # What makes an item repeated is the user's own past with it, not how it stands in the shop.
+    heard = {"copy_stats": stats - catalog.stats.kinds}
+    told = {"affinity": len(AFFINITY), "gate_user": True, **heard}
     items = Cut.of(m).size(catalog.items)
     return spec_of({"items": items, "types": len(catalog.types) - 1, **shop, **told, **sizes})
 
