@@ -127,16 +127,22 @@ def planned_at(
 ) -> Floats:
     """Of each event, the `weight` [R] of its item in its window: float32 [E]; 0 where there is
     none. Rows offsets[n] : offsets[n + 1] are those of item n, by window. Bit w % 64 of marks[n] is
-    set where it has a row for a window w: most events are done with one look at that."""
+    set where it has a row for a window w: most events are done with one look at that, and while
+    the windows of an item's rows do not pass a multiple of 64, the bits below tell its place."""
     out, one = np.zeros(len(items), np.float32), np.uint64(1)
     for event in range(len(items)):
         item, time = items[event], at[event]
         if item <= 0 or item >= len(marks) or not np.isfinite(time):
             continue
         wanted = np.int64(np.floor(time))
-        if (marks[item] >> np.uint64(wanted & 63)) & one == 0:
+        mark, bit = marks[item], one << np.uint64(wanted & 63)
+        if mark & bit == 0:
             continue
         low, high = offsets[item], offsets[item + 1]
+        place = low + _ones(mark & (bit - one))
+        if place < high and window[place] == wanted:
+            out[event] = weight[place]
+            continue
         while low < high:
             middle = (low + high) // 2
             if window[middle] < wanted:
@@ -146,6 +152,16 @@ def planned_at(
         if low < offsets[item + 1] and window[low] == wanted:
             out[event] = weight[low]
     return out
+
+
+@compiled
+def _ones(bits: np.uint64) -> np.int64:
+    """How many bits are set (Warren, Hacker's Delight, section 5-1)."""
+    bits -= (bits >> np.uint64(1)) & np.uint64(0x5555555555555555)
+    pairs = np.uint64(0x3333333333333333)
+    bits = (bits & pairs) + ((bits >> np.uint64(2)) & pairs)
+    bits = (bits + (bits >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    return np.int64((bits * np.uint64(0x0101010101010101)) >> np.uint64(56))
 
 
 @compiled
@@ -252,8 +268,9 @@ def gathered(
         own, all_scores, near = 0, np.float32(0), view[user]
         for item in items[start:end]:
             own = _added(slots, keys, own, item)
-        found = 0
-        for event in range(max(start, end - events), end):
+        found, first = 0, max(start, end - events)
+        sums[:1, 0] = _asked(items[first:end], lists[near], shares[near], mass[near])
+        for event in range(first, end):
             source, fade = items[event], fading[end - 1 - event]
             heavy = np.sqrt(mass[near, source])
             for n in range(width):
@@ -288,6 +305,22 @@ def gathered(
         cuts[user + 1] = cuts[user] + len(order)
     total = cuts[users]
     return cuts, out[:total], features[:, :total]
+
+
+@compiled
+def _asked(
+    sources: Ints,
+    lists: NDArray[np.int32],
+    shares: NDArray[np.float32],
+    mass: NDArray[np.float32],
+) -> np.float32:
+    """Touches all that `gathered` reads of these items: memory that is asked for all at once brings
+    it together. The sum means nothing; without one nothing would be read."""
+    total = np.float32(0)
+    for source in sources:
+        total += np.float32(lists[source, 0] + lists[source, -1]) + mass[source]
+        total += shares[source, 0] + shares[source, -1]
+    return total
 
 
 Part = tuple[Offsets, Ints, Floats, Floats]

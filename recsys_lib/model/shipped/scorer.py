@@ -92,8 +92,8 @@ class ShippedScorer:
     each needs its own.
     """
 
-    ROWS = 128
-    """Histories that are answered together: what is held stays near the processor."""
+    ROWS = 512
+    """Histories that are answered together, which bounds what is held."""
 
     def __init__(
         self,

@@ -56,8 +56,10 @@ def test_a_model_from_before_kinds_were_compared_answers_a_shop_that_tells_of_th
         (ModelScorer(bundle), ModelScorer(bundle, SHOP)),
         (ShippedScorer(told), ShippedScorer(told, SHOP)),
     ):
-        for mine, theirs in zip(before.top_k(histories, 5), after.top_k(histories, 5), strict=True):
-            np.testing.assert_array_equal(mine, theirs)
+        (items, scores), (same, near) = before.top_k(histories, 5), after.top_k(histories, 5)
+        np.testing.assert_array_equal(items, same)
+        # Where an array begins in memory decides how some processors add up.
+        np.testing.assert_allclose(scores, near, rtol=1e-6)
 
 
 def shuffled(histories: Histories, unknown: float) -> Histories:
