@@ -92,8 +92,9 @@ class ShippedScorer:
     each needs its own.
     """
 
-    ROWS = 512
-    """Histories that are answered together, which bounds what is held."""
+    ROWS, ROOM = 512, 1 << 22
+    """Histories that are answered together, at most, and numbers that are held for all of them: a
+    larger shop answers fewer."""
 
     def __init__(
         self,
@@ -146,11 +147,14 @@ class ShippedScorer:
         wanted = min(k, self.bundle.catalog.items)
         for r in np.unique(row):
             mine = np.flatnonzero(row == r)
-            for start in range(0, len(mine), self.ROWS):
-                chosen = mine[start : start + self.ROWS]
+            with self._turn:
+                shop = self._shop(int(r))
+            together = max(1, min(self.ROWS, self.ROOM // shop.search.width))
+            for start in range(0, len(mine), together):
+                chosen = mine[start : start + together]
                 part = histories if len(chosen) == count else select(histories, chosen)
                 with self._turn:
-                    found, best = self._answer(part, self._shop(int(r)), wanted, exclude_seen)
+                    found, best = self._answer(part, shop, wanted, exclude_seen)
                 items[chosen, :wanted], scores[chosen, :wanted] = found, best
         return items, scores
 

@@ -58,6 +58,11 @@ class Search:
         self._part = np.ascontiguousarray(shelf.matrix(places + 1).T)
         self._log_weight = log_weight.astype(np.float32)
 
+    @property
+    def width(self) -> int:
+        """Numbers that are held at a time for each user, at most."""
+        return max(len(self._log_weight), len(self.cells[0]))
+
     def total(self, user: Floats, taste: Floats) -> Floats:
         """Log of the sum of exp(score) over all items: [B]."""
         scores = np.concatenate([user, taste], 1) @ self._part

@@ -45,6 +45,26 @@ def test_in_32_bits_the_answers_are_those_of_the_network(
     np.testing.assert_allclose(scores, near, rtol=1e-3, atol=1e-3)
 
 
+def test_how_many_are_answered_together_changes_no_answer(
+    exact: Shipped, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorer, histories = ShippedScorer(exact), asked(ITEMS)
+    items, scores = scorer.top_k(histories, 10)
+    asked_of: list[int] = []
+    answer = ShippedScorer._answer
+
+    def counted(self: ShippedScorer, part: Histories, *told: Any) -> Any:
+        asked_of.append(len(part))
+        return answer(self, part, *told)
+
+    monkeypatch.setattr(ShippedScorer, "_answer", counted)
+    monkeypatch.setattr(ShippedScorer, "ROOM", 3 * ITEMS)  # a shop that is large for it
+    same, near = scorer.top_k(histories, 10)
+    assert max(asked_of) <= 3 < len(histories)
+    np.testing.assert_array_equal(items, same)
+    np.testing.assert_allclose(scores, near, rtol=1e-4, atol=1e-5)
+
+
 def test_a_model_from_before_kinds_were_compared_answers_a_shop_that_tells_of_them(
     tmp_path: Path,
 ) -> None:
