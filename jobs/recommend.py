@@ -12,28 +12,31 @@
         types    optional list of event types, as long as items
         times    optional list of timestamps (or of epochs or periods, as the mapping has them)
         values   optional list of what the events were worth
-        now      optional decision time; default: the start of the window after the last learned
+        now      optional decision time; default: the start of the window after the last that landed
 
 --model also takes a folder. --run names the run folder whose registry is asked (default: the
-setting run.out).
+setting run.out). Answers know the shop (items, counts, neighbours, plans) as the run has it today;
+with --as-learned, and where the model is a folder, as it was when the version learned.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.context import Context, log, opened, parser, run, settings_of
 from jobs.shop import catalog_reader, model_folder
+from jobs.train import EVER, nothing_prepared
 from recsys_lib.adapters.lake import Lake
-from recsys_lib.adapters.places import fetch
+from recsys_lib.adapters.places import fetch, place
 from recsys_lib.adapters.requests import answer_file, dataset
 from recsys_lib.adapters.shards import CatalogReader, ItemShelf
 from recsys_lib.adapters.spark import spark_session
@@ -49,11 +52,13 @@ SCHEMA = "user string, items array<string>, scores array<float>, model_version i
 
 @dataclass(frozen=True)
 class OpenModel:
-    """Pickled to the executors; loads the bundle there. `shop` None: the bundle's own."""
+    """Pickled to the executors; loads the bundle there. `shop` None: the bundle's own; else what
+    the shop is like after the window `last`."""
 
     folder: str
     form: Answering
     shop: CatalogReader | None = None
+    last: int = EVER
 
     def __call__(self) -> Opened:
         """Once in each process of an executor, however many tasks it runs."""
@@ -67,7 +72,8 @@ class OpenModel:
         scorer = open_scorer(fetch(self.folder), self.shop() if self.shop else None, form=self.form)
         bundle = scorer.bundle
         shop, clock = bundle.catalog, Clock.of(bundle.lineage)
-        return scorer, Asking(shop, clock, bundle.task, bundle.learned, bundle.targets)
+        last = max(bundle.learned, self.last)
+        return scorer, Asking(shop, clock, bundle.task, last, bundle.targets)
 
 
 _OPENED: list[tuple[OpenModel, Opened]] = []
@@ -167,7 +173,7 @@ class _Everybody:
 
 
 def score_file(args: Any) -> None:
-    """The --histories form: needs a model, not a lake."""
+    """The --histories form: needs a model, and a lake only to know today's shop."""
     if not args.out or not args.model:
         raise SettingsError("recommend", ["--histories needs --model and --out FILE"])
     target = args.out
@@ -177,12 +183,40 @@ def score_file(args: Any) -> None:
     check_columns(dataset(args.histories).schema.names)
     started = time.monotonic()
     open_model = OpenModel(_folder(settings, args.model), asked.form)
-    slates = Slates(open_model, asked.k, asked.exclude_seen, asked.batch_rows)
     Path(target).resolve().parent.mkdir(parents=True, exist_ok=True)
-    with spark_session(settings.spark, "alluvium recommend") as spark:
+    with _answering(args, settings, open_model) as (spark, open_model):
+        slates = Slates(open_model, asked.k, asked.exclude_seen, asked.batch_rows)
         count = answer_file(spark, args.histories, target, slates.of, ANSWERS, asked.batch_rows)
     seconds = time.monotonic() - started
-    print(f"{count} requests answered in {seconds:.1f} s by {args.model} -> {target}")
+    shop = f", the shop after window {open_model.last}" if open_model.shop else ""
+    print(f"{count} requests answered in {seconds:.1f} s by {args.model}{shop} -> {target}")
+
+
+@contextmanager
+def _answering(
+    args: Any, settings: Settings, open_model: OpenModel
+) -> Iterator[tuple[SparkSession, OpenModel]]:
+    """A session, and the model in today's shop where the run has one."""
+    named = "://" in args.model or args.model.startswith("models:/")
+    if args.as_learned or not named or not (place(settings.run.out) / "mapping.yaml").exists():
+        with spark_session(settings.spark, "alluvium recommend") as spark:
+            yield spark, open_model
+        return
+    with opened(args, "recommend") as context:
+        last = last_window(context)
+        if last is not None:
+            rows = context.settings.features.count_windows  # as a bundle has, for an earlier `now`
+            shop = catalog_reader(context, last + 1, rows)
+            open_model = replace(open_model, shop=shop, last=last)
+        yield context.spark, open_model
+
+
+def last_window(context: Context) -> int | None:
+    """The last one that was prepared; None where none was."""
+    if not context.lake.exists("sequences"):
+        return None
+    found = context.lake.read("sequences").agg(F.max("window")).collect()[0][0]
+    return None if found is None else int(found)
 
 
 def _folder(settings: Settings, model: str) -> str:
@@ -205,6 +239,11 @@ def main(argv: list[str]) -> None:
     )
     made.add_argument("--run", metavar="FOLDER", help="run folder with the registry of --model")
     made.add_argument("--histories", metavar="FILE", help="Parquet, JSON lines or CSV")
+    made.add_argument(
+        "--as-learned",
+        action="store_true",
+        help="with --histories: know the shop as the version learned it, not as it is today",
+    )
     made.add_argument("--form", choices=get_args(Answering), help="setting recommend.form")
     made.add_argument("--k", type=int, help="items per answer (setting recommend.k)")
     made.add_argument(
@@ -220,11 +259,14 @@ def main(argv: list[str]) -> None:
     if args.histories:
         score_file(args)
         return
-    if args.model or args.run:
-        fault = "--model and --run need --histories FILE; everybody in the lake of --out is "
-        raise SettingsError("recommend", [f"{fault}answered by its champion (see jobs/promote.py)"])
+    if args.model or args.run or args.as_learned:
+        fault = "--model, --run and --as-learned need --histories FILE; everybody in the lake of "
+        fault += "--out is answered by its champion (see jobs/promote.py)"
+        raise SettingsError("recommend", [fault])
     with opened(args, "recommend") as context:
-        last = context.lake.read("sequences").agg(F.max("window")).collect()[0][0]
+        last = last_window(context)
+        if last is None:
+            raise TrackingError(nothing_prepared(context))
         users = recommend(context, last)
         log.info("recommended for %s users after window %s", users, last)
         print(f"{users} users after window {last} -> {context.lake.path(TABLE)}")

@@ -148,6 +148,40 @@ def test_file_of_histories_is_answered_in_its_order(
     assert sum(overlap) == 0 if "--exclude-seen" in flags else sum(overlap) > len(histories)
 
 
+def test_histories_that_are_brought_are_answered_by_the_shop_of_today_as_slates_are(
+    staged: Staged, tmp_path: Path
+) -> None:
+    columns = ("items", "types", "times", "values")
+    brought: dict[str, dict[str, list[object]]] = {}
+    for row in sorted(tables.rows(staged.out, "silver"), key=lambda row: (row["at"], row["order"])):
+        mine = brought.setdefault(row["user"], {name: [] for name in columns})
+        mine["items"].append(row["item"])
+        mine["types"].append(row["type"])
+        mine["times"].append(row["time"])
+        mine["values"].append(row["value"])
+    source = tmp_path / "histories.parquet"
+    pd.DataFrame([{"request_id": u, **told} for u, told in brought.items()]).to_parquet(source)
+    slates = {row["user"]: row["items"] for row in tables.rows(staged.out, "recommendations")}
+
+    def answered(*flags: str) -> tuple[str, float]:
+        """What was said, and the share of slates that the answers are."""
+        target = tmp_path / f"answers{len(flags)}.parquet"
+        model = ["--model", "models:/alluvium@champion", "--run", staged.out, "--k", 20]
+        asked = [*model, "--histories", source, "--out", target, *flags]
+        ended = run("recommend", *asked, log=target.with_suffix(""), small=False)
+        assert ended.code == 0, ended.said
+        answers = {row["request_id"]: row["items"] for row in pq.read_table(target).to_pylist()}
+        assert answers.keys() == slates.keys()
+        return ended.out, sum(answers[user] == slates[user] for user in slates) / len(slates)
+
+    said, same = answered()
+    assert "the shop after window 4" in said
+    assert same == 1
+    said, same = answered("--as-learned")
+    assert "the shop after" not in said
+    assert same < 1
+
+
 def test_what_is_shipped_needs_no_tensorflow(staged: Staged) -> None:
     code = (
         "import sys; from recsys_lib.model.opening import open_scorer;"
