@@ -6,9 +6,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from recsys_lib.adapters.places import delivery, fetch
 from recsys_lib.compress.widths import Shares, target, widths
 from recsys_lib.model.bundle import manifest_of
+from recsys_lib.model.catalog import Catalog
+from recsys_lib.model.histories import Histories
+from recsys_lib.model.requests import requests, select
 from recsys_lib.settings import CompressSettings, PruneSettings
 from recsys_lib.train.lesson import Lesson, Rows
 from recsys_lib.types import Form
@@ -19,31 +24,34 @@ GOLDEN = 100
 
 @dataclass(frozen=True)
 class Shipping:
-    """Exports the model, with golden answers to histories of the window that it learned."""
+    """Exports the model, with golden answers to histories of the windows that it learned."""
 
     settings: CompressSettings
     rows: Rows
-    window: int
+    windows: tuple[int, int]
     task: str
     targets: tuple[str, ...]
     form: Form
 
     def __call__(self, folder: str) -> None:
-        import numpy as np
-
         from recsys_lib.compress.export import export
         from recsys_lib.model.bundle import Bundle
-        from recsys_lib.model.requests import requests, select
 
         bundle = Bundle.load(folder)
-        types = bundle.catalog.type_indices(self.targets)
-        golden = None
-        for batch in self.rows.batches((self.window, self.window), 0, 1, 0):
-            histories, _, _ = requests(batch, self.task, types)  # type: ignore[arg-type]
-            if len(histories):
-                golden = select(histories, np.arange(min(GOLDEN, len(histories))))
-                break
-        export(bundle, folder, self.settings, golden, self.form)
+        export(bundle, folder, self.settings, self.golden(bundle.catalog), self.form)
+
+    def golden(self, catalog: Catalog) -> Histories | None:
+        """Of the newest window that has any: nobody may have come in the last ones."""
+        types = catalog.type_indices(self.targets)
+        first, last = self.windows
+        for window in range(last, first - 1, -1):
+            if not self.rows.count((window, window), 1):
+                continue
+            for batch in self.rows.batches((window, window), 0, 1, 0):
+                histories, _, _ = requests(batch, self.task, types)  # type: ignore[arg-type]
+                if len(histories):
+                    return select(histories, np.arange(min(GOLDEN, len(histories))))
+        return None
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ def learn_and_ship(
     that learn at the widths that were left.
     """
     ship = Shipping(
-        settings, lesson.rows, lesson.windows[1], lesson.task, lesson.targets, form_of(lesson)
+        settings, lesson.rows, lesson.windows, lesson.task, lesson.targets, form_of(lesson)
     )
     if not shrinks(lesson, settings):
         shipped = replace(lesson, finish=ship)

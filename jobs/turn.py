@@ -40,7 +40,12 @@ def _learned(context: Context) -> list[int]:
 
 
 def learn(context: Context, window: int) -> str:
-    """Judge by the window whoever learned before it, then learn it; what came of it."""
+    """Judge by the window whoever learned before it, then learn it; what came of it.
+
+    One in which nobody came judges nobody and teaches nothing.
+    """
+    if context.lake.read("sequences").where(F.col("window") == window).isEmpty():
+        return f"window {window}: nobody came"
     said = "first"
     if context.tracking.champion() is not None:
         scores = evaluate(context, window)

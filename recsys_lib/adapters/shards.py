@@ -64,9 +64,9 @@ class SequenceRows:
                     yield batch.take(pa.array(random.permutation(len(batch))))
 
     def count(self, windows: tuple[int, int], enough: int) -> int:
-        """Rows of these windows, counted until there are `enough`."""
+        """Rows of these windows, counted until there are `enough`; 0 where nobody came."""
         rows = 0
-        for file in _files(self.path, self.version, windows, self.without):
+        for file in _files_of(self.path, self.version, windows, self.without):
             rows += file.count_rows()
             if rows >= enough:
                 break

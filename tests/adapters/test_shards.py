@@ -68,6 +68,7 @@ def test_rows_are_counted_until_there_are_enough(tmp_path: Path) -> None:
     assert rows.count((1, 2), enough=1000) == 24
     assert rows.count((2, 2), enough=1000) == 12
     assert rows.count((1, 2), enough=5) == 8
+    assert rows.count((7, 9), enough=1) == 0
 
 
 def test_the_same_seed_and_epoch_give_the_same_order_and_others_another(tmp_path: Path) -> None:

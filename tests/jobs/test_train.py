@@ -9,13 +9,14 @@ import pytest
 from pyspark.sql import SparkSession
 
 from jobs import train, turn
+from jobs.shipping import Shipping
 from jobs.shop import strange_increments
 from jobs.train import _lesson, lesson, ranks_for
 from recsys_lib.adapters.lake import Lake
 from recsys_lib.errors import RanksError
 from recsys_lib.features.recipe import prepare_window
 from recsys_lib.mapping import Mapping
-from recsys_lib.settings import FeatureSettings, Settings
+from recsys_lib.settings import CompressSettings, FeatureSettings, Settings
 from recsys_lib.types import ModelVersion
 from tests.train.shop import TRAIN, Shop
 
@@ -100,6 +101,43 @@ def test_the_first_model_learns_all_that_is_there_however_strange_the_history_en
         context, (5, 6), first.lineage["tables"], old, parent=None, folder="", lineage={}
     )
     assert (again.rows.seed, again.read_catalog.neighbours) == (77, 7), "not those of today"
+
+
+def test_golden_histories_are_those_of_the_last_window_in_which_somebody_came(
+    tmp_path: Path,
+) -> None:
+    shop = Shop(tmp_path)
+    shop.land(1, [[(1, 1.0), (2, 1.1)]], 4)
+    shop.land(2, [[(3, 2.0), (4, 2.1)]], 4)
+    shop.land(3, [[(1, 3.0)]], 4)
+
+    def golden(*windows: int) -> Any:
+        ship = Shipping(CompressSettings(), shop.rows(), windows, "next_item", ("buy",), "dense")
+        return ship.golden(shop.reader(9)())
+
+    found = golden(1, 7)
+    assert found is not None
+    assert found.items.tolist() == [3], "in 3 nobody had a past, and after it nobody came"
+    assert golden(3, 7) is None
+
+
+def test_a_turn_over_a_window_in_which_nobody_came_leaves_models_as_they_are(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    def noted(name: str) -> Any:
+        return lambda *_: done.append(name)
+
+    for name in ("evaluate", "promote", "train"):
+        monkeypatch.setattr(turn, name, noted(name))
+    came = spark.createDataFrame([(6,)], "`window` int")
+    tracking = SimpleNamespace(champion=lambda: ModelVersion("m", 1, "models:/m/1", 5))
+    context: Any = SimpleNamespace(lake=SimpleNamespace(read=lambda _: came), tracking=tracking)
+    assert turn.learn(context, 7) == "window 7: nobody came"
+    assert done == []
+    assert turn.learn(context, 6) == "window 6: is champion, nothing to learn"
+    assert done == ["evaluate", "promote", "train"]
 
 
 def test_a_turn_goes_on_with_a_first_version_that_was_not_promoted_yet(
