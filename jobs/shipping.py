@@ -13,7 +13,7 @@ from recsys_lib.compress.widths import Shares, target, widths
 from recsys_lib.model.bundle import manifest_of
 from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.histories import Histories
-from recsys_lib.model.requests import requests, select
+from recsys_lib.model.requests import Task, in_parts, requests, select
 from recsys_lib.settings import CompressSettings, PruneSettings
 from recsys_lib.train.lesson import Lesson, Rows
 from recsys_lib.types import Form
@@ -29,7 +29,7 @@ class Shipping:
     settings: CompressSettings
     rows: Rows
     windows: tuple[int, int]
-    task: str
+    task: Task
     targets: tuple[str, ...]
     form: Form
 
@@ -47,8 +47,9 @@ class Shipping:
         for window in range(last, first - 1, -1):
             if not self.rows.count((window, window), 1):
                 continue
-            for batch in self.rows.batches((window, window), 0, 1, 0):
-                histories, _, _ = requests(batch, self.task, types)  # type: ignore[arg-type]
+            batches = self.rows.batches((window, window), 0, 1, 0)
+            for rows in (part for batch in batches for part in in_parts(batch, self.task)):
+                histories, _, _ = requests(rows, self.task, types)
                 if len(histories):
                     return select(histories, np.arange(min(GOLDEN, len(histories))))
         return None

@@ -77,14 +77,22 @@ def requests(
     return histories, targets, row
 
 
-def in_parts(batch: pa.RecordBatch, most: int = MOST_EVENTS) -> Iterator[pa.RecordBatch]:
-    """The rows in parts, in order, whose requests hold about `most` events together: a row of n
-    new events may be asked n times, each time with all that came before. A part is a row at least.
+def in_parts(
+    batch: pa.RecordBatch, task: Task = "next_item", most: int = MOST_EVENTS
+) -> Iterator[pa.RecordBatch]:
+    """The rows in parts, in order, whose requests hold about `most` events together: a row is
+    asked before each new event, or each new window, each time with all that came before. A part
+    is a row at least. The bound of next_item is one of both tasks.
     """
     whole = pc.list_value_length(batch.column("items")).to_numpy(zero_copy_only=False)
     known = batch.column("known").to_numpy(zero_copy_only=False).astype(np.int64)
     new = whole - known
-    part = np.cumsum(new * (known + new / 2)) // most
+    held = new * (known + new / 2)
+    if task == "next_window" and held.sum() >= most:
+        rows = _Rows.of(batch)
+        cuts, row = rows.window_cuts()
+        held = np.bincount(row, weights=cuts - rows.offsets[row], minlength=batch.num_rows)
+    part = np.cumsum(held) // most
     starts = np.flatnonzero(np.diff(part, prepend=-1.0))
     for start, end in pairwise([*starts.tolist(), batch.num_rows]):
         yield batch.slice(start, end - start)

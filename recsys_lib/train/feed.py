@@ -56,12 +56,16 @@ class Feed:
         """Examples in one epoch of this rank's share, their targets, and those of them that the
         user had before."""
         found = np.zeros(3, np.int64)
-        for batch in reader(0):
-            histories, targets = self.examples(batch)
+        for rows in self._bounded(reader(0)):
+            histories, targets = self.examples(rows)
             repeated = had_before(histories, targets).sum()
             found += len(histories), len(targets.items), repeated
         examples, followed, known = found.tolist()
         return examples, followed, known
+
+    def has_some(self, reader: Reader) -> bool:
+        """Whether the first epoch holds an example."""
+        return any(len(self.examples(rows)[0]) for rows in self._bounded(reader(0)))
 
     def batches(
         self, new: Reader, old: Reader | None, size: int, share: float, start: int = 0
@@ -109,10 +113,8 @@ class Feed:
             epoch += 1
 
     def _bounded(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """So that long histories, which are asked before each of their events, fit into memory."""
-        if self.task == "next_window":
-            return batches
-        return (part for batch in batches for part in in_parts(batch))
+        """So that long histories, which are asked again and again, fit into memory."""
+        return (part for batch in batches for part in in_parts(batch, self.task))
 
     def examples(self, rows: pa.RecordBatch) -> tuple[Histories, Targets]:
         """Requests of these rows with their targets, as the task and target types say.

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from recsys_lib.model.catalog import Catalog
+from recsys_lib.model.requests import Task
 from recsys_lib.settings import ModelSettings, PruneSettings, RanksSettings, TrainSettings
 from recsys_lib.types import Exemplars
 
@@ -91,7 +92,7 @@ class Lesson:
     read_catalog: Callable[[], Catalog]
     parent: str | None
     folder: str
-    task: str
+    task: Task
     targets: tuple[str, ...]
     model: ModelSettings
     train: TrainSettings

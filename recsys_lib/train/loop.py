@@ -138,7 +138,7 @@ def _material(lesson: Lesson) -> Material:
     spec = _spec(lesson, catalog, parent)
     feed = Feed(
         catalog=catalog,
-        task=lesson.task,  # type: ignore[arg-type]
+        task=lesson.task,
         targets=lesson.targets,
         model=_as_built(lesson.model, spec, parent),
         train=lesson.train,
@@ -314,8 +314,7 @@ def _own_or_all(shares: Shares, feed: Feed) -> Reader | None:
     def every(epoch: int) -> Iterator[pa.RecordBatch]:
         return shares(rank=0, ranks=1, epoch=epoch)
 
-    readers = (own, every)
-    return next((r for r in readers if any(len(feed.examples(b)[0]) for b in r(0))), None)
+    return next((reader for reader in (own, every) if feed.has_some(reader)), None)
 
 
 def _total(value: float) -> float:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import get_args
 
 import numpy as np
 import pyarrow as pa
@@ -35,12 +36,35 @@ def test_rows_come_in_parts_that_bound_what_their_requests_hold() -> None:
     lengths = [1, 30, 2, 40, 40, 3, 0, 5]
     rows = sequences_of(*([(1, float(n)) for n in range(length)] for length in lengths))
     (batch,) = rows.to_batches()
-    parts = list(in_parts(batch, most=900))
+    parts = list(in_parts(batch, "next_item", 900))
     assert [len(part) for part in parts] == [3, 1, 4]
     assert pa.Table.from_batches(parts).equals(pa.Table.from_batches([batch]))
     held = [len(requests(part, "next_item")[0].items) for part in parts]
     assert max(held) < 900
     assert sum(held) == len(requests(batch, "next_item")[0].items)
+
+
+@given(
+    rows=st.lists(st.lists(st.floats(0, 9, width=16), max_size=12).map(sorted), max_size=8),
+    task=st.sampled_from(get_args(Task)),
+    most=st.integers(1, 60),
+)
+def test_what_the_requests_of_a_part_hold_is_bounded_in_both_tasks(
+    rows: list[list[float]], task: Task, most: int
+) -> None:
+    whole = sequences_of(*([(1, at) for at in row] for row in rows))
+    (batch,) = whole.combine_chunks().to_batches() or [pa.RecordBatch.from_pylist([], whole.schema)]
+    parts = list(in_parts(batch, task, most))
+    assert pa.Table.from_batches(parts, whole.schema).equals(whole)
+    for part in parts:
+        assert len(requests(part.slice(1), task)[0].items) < most
+
+
+def test_windows_are_asked_in_larger_parts_than_events() -> None:
+    daily = [(1, day + n / 10) for day in range(9) for n in range(9)]
+    (batch,) = sequences_of(*[daily] * 8).to_batches()
+    assert len(list(in_parts(batch, "next_item", 8000))) == 4
+    assert len(list(in_parts(batch, "next_window", 8000))) == 1
 
 
 def test_every_window_with_something_before_it_is_one_request() -> None:

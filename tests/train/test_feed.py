@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from recsys_lib.errors import RanksError
 from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.inputs import inputs
+from recsys_lib.model.requests import Task, in_parts, requests
 from recsys_lib.settings import ModelSettings, TrainSettings
 from recsys_lib.train.feed import Batch, Feed, Reader
 from tests.evaluate.naive import targets_of
@@ -71,6 +73,27 @@ def test_a_draw_of_old_rows_without_an_example_is_passed_over_but_not_the_first(
     assert len(batches) == 4
     with pytest.raises(RanksError, match="must hold an example"):
         next(feed_of().batches(at_times(1), None, 4, 0.0))
+
+
+@pytest.mark.parametrize("task", ["next_item", "next_window"])
+def test_no_more_events_are_held_than_memory_has_room_for(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[int] = []
+
+    def noted(*args: Any, **options: Any) -> Any:
+        found = requests(*args, **options)
+        held.append(len(found[0].items))
+        return found
+
+    monkeypatch.setattr("recsys_lib.train.feed.requests", noted)
+    monkeypatch.setattr("recsys_lib.train.feed.in_parts", partial(in_parts, most=40))
+    daily = [(item, float(item)) for item in range(1, 7)]  # 15 events in its five requests
+    reader, mine = reader_of(*[daily] * 8, batch_rows=8), replace(feed_of(), task=task)
+    assert mine.count(reader)[0] == 40
+    assert mine.has_some(reader)
+    next(mine.batches(reader, None, 40, 0.0))
+    assert max(held) <= 45
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 7])
