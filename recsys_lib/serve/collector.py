@@ -33,6 +33,9 @@ from recsys_lib.settings import CollectorSettings
 
 SNIPPET = Path(__file__).with_name("snippet.js")
 LONGEST_KEY = 200
+FAILURE_SECONDS = 10.0
+"""How long /health tells of a write that failed. A balancer sends nothing to who is not well: only
+time can end that."""
 log = logging.getLogger("alluvium.collector")
 
 
@@ -71,6 +74,7 @@ class Collector:
         self._allowance = Allowance(settings.rate, settings.burst)
         self._unwritten = 0  # bytes of bodies that are being read or written
         self._failed = ""  # the last write's error; empty after one that went well
+        self._failed_at = -math.inf
 
     def app(self) -> Starlette:
         headers = ["Authorization", "Content-Type", "Idempotency-Key"]
@@ -158,6 +162,7 @@ class Collector:
         failed = [e for e in await asyncio.gather(*writes, return_exceptions=True) if e]
         self._failed = str(failed[0]) if failed else ""
         if failed:
+            self._failed_at = time.monotonic()
             log.error("events could not be made durable: %s", failed[0])
             raise EarlyError(503, "not durable yet; send the same again", **{"Retry-After": "1"})
         self.counters.add("events_accepted_total", len(good))
@@ -190,7 +195,7 @@ class Collector:
         return Response(self.counters.text(), media_type="text/plain; version=0.0.4")
 
     async def health(self, _: Request) -> Response:
-        if self._failed:
+        if self._failed and time.monotonic() < self._failed_at + FAILURE_SECONDS:
             return _json(503, {"status": "writes fail", "error": self._failed})
         return _json(200, {"status": "ok"})
 

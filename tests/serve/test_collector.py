@@ -9,11 +9,16 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from starlette.requests import Request
 
+from recsys_lib.serve import collector
+from recsys_lib.serve.counters import Counters
+from recsys_lib.settings import CollectorSettings
 from tests.serve.service import NEXT_TOKEN, ROOT, Answered, Connection, Service, ask, service
 
 MAPPING = """
@@ -242,6 +247,34 @@ def test_writes_that_fail_are_not_acknowledged(tmp_path: Path) -> None:
         names = [e["event_id"] for e in running.events()]
         assert names.count("e1") == 1
         assert 1 <= names.count("e2") <= 2
+
+
+def test_a_failed_write_is_told_for_a_while_only_so_that_a_balancer_tries_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Full:
+        async def open(self) -> None: ...
+
+        async def keep(self, lines: Sequence[bytes]) -> None:
+            raise OSError("no space left on device")
+
+        async def close(self) -> None: ...
+
+    now = 1000.0
+    monkeypatch.setattr(collector, "time", SimpleNamespace(monotonic=lambda: now))
+    full = collector.Collector(CollectorSettings(), {}, [], Full(), Full(), Counters())
+
+    def well() -> int:
+        return asyncio.run(full.health(Request({"type": "http"}))).status_code
+
+    assert well() == 200
+    with pytest.raises(collector.EarlyError):
+        asyncio.run(full._keep([b"{}"], []))
+    assert well() == 503
+    now += collector.FAILURE_SECONDS / 2
+    assert well() == 503
+    now += collector.FAILURE_SECONDS / 2
+    assert well() == 200
 
 
 async def health(running: Service) -> Answered:
