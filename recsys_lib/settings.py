@@ -370,11 +370,9 @@ class EvaluateSettings(Section):
     category: str | None = Field(None, description="item attribute of diversity and calibration")
 
 
-MEASURES = (
-    *("precision", "recall", "f1", "request_f1", "ndcg", "hit", "mrr"),
-    *("novelty", "diversity", "calibration"),
-)
-"""What `gate.weights` may name, at any of `evaluate.ks`."""
+RIGHT = ("precision", "recall", "f1", "request_f1", "ndcg", "hit", "mrr")
+MEASURES = (*RIGHT, *(f"new:{kind}" for kind in RIGHT), "novelty", "diversity", "calibration")
+"""What `gate.weights` may name, at any of `evaluate.ks`; of slates as such, nothing is new."""
 
 
 class GateSettings(Section):
@@ -495,7 +493,7 @@ class Settings(Section):
     @model_validator(mode="after")
     def _measured(self) -> Settings:
         known = {f"{kind}@{k}" for k in self.evaluate.ks for kind in MEASURES}
-        unknown = sorted(n for n in self.gate.weights if n.removeprefix("new:") not in known)
+        unknown = sorted(n for n in self.gate.weights if n not in known)
         if unknown:
             raise ValueError(
                 f"gate.weights must name measures at one of evaluate.ks {list(self.evaluate.ks)}, "

@@ -147,6 +147,8 @@ def test_a_wrong_file_is_told_in_words(tmp_path: Path, text: str, fault: str) ->
         ("[5, 20]", "{ndcg@10: 1}", "ndcg@10"),
         ("[10]", "{ndgc@10: 1}", "ndgc@10"),
         ("[10]", "{new:mean@10: 1}", "new:mean@10"),
+        ("[10]", "{new:novelty@10: 1}", "new:novelty@10"),
+        ("[10]", "{new:new:f1@10: 1}", "new:new:f1@10"),
     ],
 )
 def test_a_gate_that_nothing_is_measured_for_is_a_fault(ks: str, weights: str, wrong: str) -> None:
@@ -155,7 +157,8 @@ def test_a_gate_that_nothing_is_measured_for_is_a_fault(ks: str, weights: str, w
 
 
 def test_the_gate_may_name_whatever_is_measured() -> None:
-    assert set(MEASURES) == {"f1", *metrics.KINDS, *slates.KINDS}
+    ranked = {"f1", *metrics.KINDS}
+    assert set(MEASURES) == {*ranked, *(f"{metrics.NEW}{kind}" for kind in ranked), *slates.KINDS}
     told = load_settings(None, ["evaluate.ks=[5]", "gate.weights={new:f1@5: 1, novelty@5: 0.1}"])
     assert set(told.gate.weights) == {"new:f1@5", "novelty@5"}
 

@@ -76,13 +76,13 @@ def _floors(
     settings: GateSettings,
 ) -> list[str]:
     """One reason for every slice that loses too much. Items new to the user are a slice."""
-    fresh = {f"{NEW}{metric}": weight for metric, weight in settings.weights.items()}
+    fresh = _among_new(settings.weights, candidate[ALL].means)
     judged = [
         (name, part.users, part, champion[name], settings.weights)
         for name, part in candidate.items()
         if name in champion and name != ALL
     ]
-    if all(metric in candidate[ALL].means for metric in fresh):
+    if fresh:
         whole = candidate[ALL]
         judged = [*judged, (NEW_ITEMS, whole.new_users, whole, champion[ALL], fresh)]
     out = []
@@ -93,6 +93,16 @@ def _floors(
         if change[0] < -settings.slice_floor:
             floor = f"floor {-settings.slice_floor:+.1%}"
             out.append(f"slice {name} loses: {change[0]:+.1%} on {users:,} users ({floor})")
+    return out
+
+
+def _among_new(weights: Mapping[str, float], means: Mapping[str, Doubles]) -> dict[str, float]:
+    """The same weights of what is measured among new items: novelty and its like are not."""
+    out: dict[str, float] = {}
+    for metric, weight in weights.items():
+        name = f"{NEW}{metric.removeprefix(NEW)}"
+        if name in means:
+            out[name] = out.get(name, 0.0) + weight
     return out
 
 

@@ -92,6 +92,17 @@ def test_loss_on_items_new_to_the_user_vetoes_a_gain() -> None:
     assert any(reason.startswith("slice new items loses: -50.0%") for reason in verdict.reasons)
 
 
+@pytest.mark.parametrize("other", ["novelty@10", "new:f1@10"])
+def test_new_items_are_judged_whatever_else_the_gate_weighs(other: str) -> None:
+    asked = SETTINGS.model_copy(update={"weights": {"ndcg@10": 0.5, other: 0.5}})
+    ours, theirs = part(0.25, new=0.01), part(0.2, new=0.02)
+    for one in (ours, theirs):
+        one.means["novelty@10"] = 9.0 + NOISE
+    verdict = judge({ALL: ours}, {ALL: theirs}, asked)
+    assert not verdict.promote
+    assert any(reason.startswith("slice new items loses: -50.0%") for reason in verdict.reasons)
+
+
 def test_too_few_users_promote_nothing() -> None:
     verdict = judge({ALL: part(0.9, users=19)}, {ALL: part(0.1, users=19)}, SETTINGS)
     assert not verdict.promote
