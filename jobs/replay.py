@@ -167,9 +167,8 @@ def finish(context: Context, started: float) -> RunSummary:
 def _overall(context: Context) -> dict[str, EvalReport]:
     if not context.lake.exists("metrics"):
         return {}
-    settings = context.settings.evaluate
-    found = replicates(context.lake.read("metrics"), settings, context.settings.run.seed)
-    whole = [part for (_, _, name), part in found.items() if name == "all"]
+    settings, seed = context.settings.evaluate, context.settings.run.seed
+    whole = replicates(context.lake.read("metrics"), settings, seed, slices=False).values()
     names = dict.fromkeys(part.scorer for part in whole)
     means = {n: across_windows(part for part in whole if part.scorer == n) for n in names}
     return {
