@@ -104,13 +104,14 @@ def by_slice(found: dict[Key, Replicates], window: int, scorer: str) -> dict[str
 
 
 def across_windows(found: Iterable[Replicates]) -> Replicates:
-    """The unweighted mean over windows of one scorer and slice, replicate by replicate.
+    """The unweighted mean over windows of one scorer and slice, replicate by replicate: over those
+    in which there was a request, NaN where there was none in any.
 
     Users keep their weight in all windows, so the interval is still one over users.
     """
     parts = list(found)
     first = parts[0]
-    means = {n: np.mean([part.means[n] for part in parts], axis=0) for n in first.means}
+    means = {n: _mean_of([part.means[n] for part in parts]) for n in first.means}
     return Replicates(
         window=max(part.window for part in parts),
         scorer=first.scorer,
@@ -238,8 +239,15 @@ def _built(totals: pa.Table, names: Sequence[str], size: int) -> dict[Key, Repli
     return dict(sorted(out.items(), key=lambda pair: (pair[0][:2], pair[0][2] != ALL, pair[0][2])))
 
 
+def _mean_of(parts: Sequence[Doubles]) -> Doubles:
+    """Place by place, of what is a number."""
+    values = np.stack(parts)
+    there = ~np.isnan(values)
+    return _mean(np.where(there, values, 0.0).sum(0), there.sum(0).astype(np.float64))
+
+
 def _mean(total: Doubles, count: Doubles) -> Doubles:
-    """NaN where a replicate drew no request at all."""
+    """NaN where nothing was counted: a replicate that drew no request at all."""
     return np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
 
 

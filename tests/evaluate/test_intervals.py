@@ -100,6 +100,17 @@ def test_average_over_windows_is_unweighted_and_keeps_pairing() -> None:
     assert found.requests == 20
 
 
+def test_a_window_in_which_nobody_asked_counts_in_no_average() -> None:
+    def part(window: int, *values: float) -> Replicates:
+        means = {f"new:{kind}@10": np.array(values) for kind in ("precision", "recall")}
+        return Replicates(window, "x", ALL, 10, 5, 10, means)
+
+    nan = float("nan")
+    found = across_windows([part(1, 0.2, 0.1, nan), part(2, nan, nan, nan), part(3, 0.4, nan, nan)])
+    for metric in ("new:precision@10", "new:recall@10", "new:f1@10"):
+        assert found.means[metric] == pytest.approx([0.3, 0.1, nan], nan_ok=True), metric
+
+
 def test_coverage_counts_distinct_items_in_the_best_k(spark: SparkSession) -> None:
     first, second = row("x", "a", 0.1), row("x", "b", 0.1)
     rows = metrics(spark, first, (*second[:-1], [2, 3, 4]))
