@@ -137,13 +137,6 @@ def estimate(values: Doubles, confidence: float) -> Estimate:
     return Estimate(float(values[0]), float(low), float(high))
 
 
-def difference(
-    candidate: Replicates, champion: Replicates, metric: str, confidence: float
-) -> Estimate:
-    """Paired: candidate minus champion with its interval."""
-    return estimate(candidate.means[metric] - champion.means[metric], confidence)
-
-
 def coverage(metrics: DataFrame, items: int, k: int = 10) -> dict[tuple[int, str], float]:
     """Share of `items` that stand in anybody's best k, by (window, scorer).
 
