@@ -173,14 +173,14 @@ def counted(
     recent: Floats,
     planned: Floats,
     limit: int,
-) -> tuple[Offsets, Offsets, Offsets, NDArray[np.int64], Floats, Floats]:
+) -> tuple[Offsets, NDArray[np.int64], NDArray[np.int64], Floats, Floats]:
     """One pass over the events of each history; of its distinct items the `limit` heaviest are
     kept, in the order in which they first came.
 
-    Offsets int64 [B + 1]; visits and distinct items int64 [B]; int64 [6, R]: places of the first
-    and of the last event, number of events and of visits, numbers of the first and last visit;
-    float32 [3, R]: sums of `weight`, of `recent`, and of `weight` times `planned`; float32 [B]: the
-    mean of `planned` by weight. Events at one time are one visit.
+    Offsets int64 [B + 1]; int64 [3, B]: visits, distinct items, events of these; int64 [6, R]:
+    places of the first and of the last event, number of events and of visits, numbers of the first
+    and last visit; float32 [3, R]: sums of `weight`, of `recent`, and of `weight` times `planned`;
+    float32 [B]: the mean of `planned` by weight. Events at one time are one visit.
     """
     users = len(offsets) - 1
     longest, room = 0, 0
@@ -191,10 +191,10 @@ def counted(
     keys = np.empty(longest, np.int32)
     own, sums = np.empty((6, longest), np.int64), np.empty((3, longest), np.float32)
     whole, summed = np.empty((6, room), np.int64), np.empty((3, room), np.float32)
-    cuts, visits = np.zeros(users + 1, np.int64), np.zeros(users, np.int64)
-    distinct, mean = np.zeros(users, np.int64), np.zeros(users, np.float32)
+    cuts, numbers = np.zeros(users + 1, np.int64), np.zeros((3, users), np.int64)
+    mean = np.zeros(users, np.float32)
     for user in range(users):
-        found, visit, mass = 0, -1, np.float32(1e-9)
+        found, visit, known, mass = 0, -1, 0, np.float32(1e-9)
         before = np.float32(0)
         for event in range(offsets[user], offsets[user + 1]):
             time = at[event]
@@ -203,6 +203,7 @@ def counted(
             before = time
             if items[event] <= 0:
                 continue
+            known += 1
             slot = slot_of(slots, keys, items[event])
             place = slots[slot]
             if place < 0:
@@ -222,7 +223,7 @@ def counted(
             mean[user] += weight[event] * planned[event]
             mass += weight[event]
         mean[user] /= mass
-        visits[user], distinct[user] = visit + 1, found
+        numbers[0, user], numbers[1, user], numbers[2, user] = visit + 1, found, known
         order = strongest(sums[0, :found], keys[:found], limit)
         start = cuts[user]
         cuts[user + 1] = start + len(order)
@@ -234,7 +235,7 @@ def counted(
             summed[2, start + rank] = sums[2, order[rank]]
         slots[:] = -1
     total = cuts[users]
-    return cuts, visits, distinct, whole[:, :total], summed[:, :total], mean
+    return cuts, numbers, whole[:, :total], summed[:, :total], mean
 
 
 @compiled
@@ -540,8 +541,7 @@ def judged(hidden: Floats, bias: Floats, out: Floats, first: Floats) -> Floats:
 def regular(
     offsets: Offsets,
     cuts: Offsets,
-    visits: NDArray[np.int64],
-    distinct: NDArray[np.int64],
+    numbers: NDArray[np.int64],
     whole: NDArray[np.int64],
     sums: Floats,
     age: Floats,
@@ -552,12 +552,15 @@ def regular(
     weights so old that they are nothing a little is left."""
     out = np.empty((14, whole.shape[1]), np.float32)
     one, tenth = np.float32(1), np.float32(0.1)
-    told = np.zeros((len(visits), 6), np.float32)
-    for user in range(len(visits)):
+    users = len(offsets) - 1
+    told = np.zeros((users, 6), np.float32)
+    for user in range(users):
         start, end = offsets[user], offsets[user + 1]
         length = end - start
-        told[user, 0], told[user, 1], told[user, 5] = length, distinct[user], visits[user]
-        told[user, 2] = one - distinct[user] / max(length, 1)
+        visits, distinct, known = numbers[:, user]
+        told[user, 0], told[user, 1], told[user, 5] = length, distinct, visits
+        if known:
+            told[user, 2] = one - distinct / known
         if length:
             told[user, 3], told[user, 4] = age[end - 1], age[start]
         for row in range(cuts[user], cuts[user + 1]):
@@ -571,8 +574,8 @@ def regular(
             out[4, row], out[5, row], out[6, row] = one + latest, one + oldest, end - last
             out[7, row], out[8, row] = end - 1 == last, visited > 1
             out[9, row] = (latest + tenth) / (usual + tenth) if visited > 1 else one
-            out[10, row] = visited / max(visits[user] - whole[4, row], 1)
-            out[11, row] = visits[user] - whole[5, row]
+            out[10, row] = visited / max(visits - whole[4, row], 1)
+            out[11, row] = visits - whole[5, row]
             out[12, row] = one + usual if visited > 1 else one
             out[13, row] = sums[2, row] / out[0, row]
     return out, told

@@ -66,10 +66,10 @@ def copies(
     """
     weight, recent = np.exp(age * np.float32(np.log(decay))), np.exp(age * _RECENT)
     planned = np.zeros(len(age), np.float32) if plans is None else plans.when_taken(histories)
-    offsets, visits, distinct, whole, sums, offered = counted(
+    offsets, numbers, whole, sums, offered = counted(
         histories.offsets, histories.items, histories.at, weight, recent, planned, limit
     )
-    features, told = regular(histories.offsets, offsets, visits, distinct, whole, sums, age, LITTLE)
+    features, told = regular(histories.offsets, offsets, numbers, whole, sums, age, LITTLE)
     for rows in _LOGS:
         np.log(features[rows], out=features[rows])
     np.clip(features[_GAP], -4, 4, out=features[_GAP])

@@ -79,7 +79,7 @@ def user_features(
     return {
         "log_events": math.log1p(len(history)),
         "log_items": math.log1p(distinct),
-        "share_repeated": 1 - distinct / max(len(history), 1),
+        "share_repeated": 1 - distinct / len(known) if known else 0.0,
         "log_weeks_since_visit": math.log1p(ages[-1]) if ages else 0.0,
         "log_weeks_known": math.log1p(ages[0]) if ages else 0.0,
         "log_visits": math.log1p(changes + 1 if history else 0),
@@ -125,6 +125,14 @@ def test_every_feature_equals_what_is_computed_by_hand(
                 assert not x.copy_features[number, place].any()
         user = dict(zip(USER_FEATURES, x.user_features[number], strict=True))
         assert user == pytest.approx(user_features(history, now, told), abs=1e-4)
+
+
+def test_who_has_had_nothing_that_is_known_repeats_nothing() -> None:
+    told = inputs(
+        histories_of([], [(0, 9.0)], [(0, 8.0), (1, 9.0)], [(1, 8.0), (1, 9.0)]), 8, 8, DECAY
+    )
+    share = told.user_features[:, USER_FEATURES.index("share_repeated")]
+    assert share.tolist() == [0.0, 0.0, 0.0, 0.5]
 
 
 def test_a_history_with_more_items_than_the_limit_keeps_the_most_frequent() -> None:
