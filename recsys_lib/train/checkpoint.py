@@ -29,6 +29,8 @@ from recsys_lib.train.optimizers import load_slots, save_slots
 
 Arrays = dict[str, NDArray[Any]]
 FACTS = "facts.json"
+LAUNCH = {"ranks", "rank_rows", "threads_per_rank", "start_seconds"}
+"""Settings of `train` that say how ranks are started, and not what they learn."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,14 @@ class Standing:
 
 def lesson_key(lesson: Lesson) -> str:
     """Equal for the same lesson, on however many ranks: what another one left is not gone on from.
-    The lineage names settings, windows, parent, and the versions of tables and vocabulary."""
-    facts = {"lineage": lesson.lineage, "seed": lesson.seed, "teacher": bool(lesson.teacher)}
-    train = lesson.train.model_dump(exclude={"ranks", "threads_per_rank", "start_seconds"})
-    told = json.dumps([facts, lesson.windows, lesson.rehearse, train], sort_keys=True, default=str)
+    The lineage names windows, parent, and the versions of tables and vocabulary; of its settings
+    count those of what is learned."""
+    settings = lesson.lineage.get("settings", {})
+    lineage = {**lesson.lineage, "settings": {n: settings.get(n) for n in ("features", "compress")}}
+    facts = {"lineage": lineage, "seed": lesson.seed, "teacher": bool(lesson.teacher)}
+    train = lesson.train.model_dump(exclude=LAUNCH)
+    sizes = [lesson.model.model_dump(), lesson.prune.model_dump(), train]
+    told = json.dumps([facts, lesson.windows, lesson.rehearse, sizes], sort_keys=True, default=str)
     return hashlib.sha256(told.encode()).hexdigest()
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from recsys_lib.adapters.places import KeptFile
 from recsys_lib.model.scorer import ModelScorer
-from recsys_lib.settings import RanksSettings
+from recsys_lib.settings import RanksSettings, Settings
 from recsys_lib.train import loop
 from recsys_lib.train.checkpoint import Standing, lesson_key, read_standing, write_standing
 from recsys_lib.train.lesson import Lesson
@@ -95,6 +95,26 @@ def test_another_lesson_does_not_go_on_from_it(first: Learned, tmp_path: Path) -
 def test_fewer_ranks_make_the_same_lesson(first: Learned) -> None:
     fewer = first.lesson.train.model_copy(update={"ranks": 7})
     assert lesson_key(replace(first.lesson, train=fewer)) == lesson_key(first.lesson)
+
+
+def test_settings_that_teach_nothing_leave_the_lesson_the_same(first: Learned) -> None:
+    def key(**sets: dict[str, Any]) -> str:
+        settings = Settings.model_validate(sets)
+        told = {**first.lesson.lineage, "settings": settings.model_dump(mode="json")}
+        taught = {"model": settings.model, "train": settings.train, "prune": settings.prune}
+        return lesson_key(replace(first.lesson, lineage=told, **taught))
+
+    begun = key()
+    assert key(train={"ranks": 7, "rank_rows": 10}, ranks={"relaunches": 9}) == begun
+    assert key(recommend={"k": 5}, spark={"driver_memory": "4g"}, gate={"min_users": 9}) == begun
+    others = (
+        {"model": {"embedding_size": 8}},
+        {"train": {"learning_rate": 0.1}},
+        {"prune": {"enabled": False}},
+        {"features": {"neighbours": 7}},
+        {"compress": {"heads": 1.0}},
+    )
+    assert begun not in [key(**other) for other in others]
 
 
 def test_a_rank_that_may_hold_less_takes_shorter_and_more_steps(
