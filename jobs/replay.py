@@ -152,7 +152,7 @@ def finish(context: Context, started: float) -> RunSummary:
         windows=windows,
         overall=_overall(context),
         champion=champion.version if champion else None,
-        metric="f1@10" if context.mapping.task == "next_window" else "mrr@20",
+        metric=headline(context.mapping.task, context.settings.evaluate.ks),
         settings=context.settings.model_dump(mode="json", exclude={"run": {"out"}}),
         versions={
             "alluvium": __version__,
@@ -162,6 +162,11 @@ def finish(context: Context, started: float) -> RunSummary:
     write_report(summary, context.out)
     log.info("done in %.0f s", time.monotonic() - started)
     return summary
+
+
+def headline(task: str, ks: tuple[int, ...]) -> str:
+    """The metric that a task is told by, at a depth that is measured."""
+    return "f1@10" if task == "next_window" else "mrr@20" if 20 in ks else "mrr@10"
 
 
 def _overall(context: Context) -> dict[str, EvalReport]:

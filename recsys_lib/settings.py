@@ -362,7 +362,7 @@ class CompressSettings(Section):
 class EvaluateSettings(Section):
     """All items are ranked; intervals are bootstrapped by user."""
 
-    ks: tuple[int, ...] = (10, 20)
+    ks: tuple[int, ...] = Field((10, 20), description="depths of lists; 10 must be among them")
     batch_rows: int = Field(128, ge=1)
     bootstrap: int = Field(500, ge=10)
     confidence: float = Field(0.95, gt=0.5, lt=1)
@@ -370,6 +370,8 @@ class EvaluateSettings(Section):
     category: str | None = Field(None, description="item attribute of diversity and calibration")
 
 
+DEPTH = 10
+"""Of the lists that reports tell of."""
 RIGHT = ("precision", "recall", "f1", "request_f1", "ndcg", "hit", "mrr")
 MEASURES = (*RIGHT, *(f"new:{kind}" for kind in RIGHT), "novelty", "diversity", "calibration")
 """What `gate.weights` may name, at any of `evaluate.ks`; of slates as such, nothing is new."""
@@ -492,6 +494,11 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _measured(self) -> Settings:
+        if DEPTH not in self.evaluate.ks:
+            raise ValueError(
+                f"evaluate.ks must hold {DEPTH}, because the report, coverage and jobs/sweep.py "
+                f"tell of lists of {DEPTH}, got {list(self.evaluate.ks)}"
+            )
         known = {f"{kind}@{k}" for k in self.evaluate.ks for kind in MEASURES}
         unknown = sorted(n for n in self.gate.weights if n not in known)
         if unknown:

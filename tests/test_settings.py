@@ -144,7 +144,7 @@ def test_a_wrong_file_is_told_in_words(tmp_path: Path, text: str, fault: str) ->
 @pytest.mark.parametrize(
     ("ks", "weights", "wrong"),
     [
-        ("[5, 20]", "{ndcg@10: 1}", "ndcg@10"),
+        ("[10, 20]", "{ndcg@5: 1}", "ndcg@5"),
         ("[10]", "{ndgc@10: 1}", "ndgc@10"),
         ("[10]", "{new:mean@10: 1}", "new:mean@10"),
         ("[10]", "{new:novelty@10: 1}", "new:novelty@10"),
@@ -156,10 +156,17 @@ def test_a_gate_that_nothing_is_measured_for_is_a_fault(ks: str, weights: str, w
         load_settings(None, [f"evaluate.ks={ks}", f"gate.weights={weights}"])
 
 
+def test_lists_of_ten_are_measured_whatever_else_is() -> None:
+    with pytest.raises(SettingsError, match=r"evaluate.ks must hold 10, because .* got \[5, 20\]"):
+        load_settings(None, ["evaluate.ks=[5, 20]", "gate.weights={ndcg@5: 1}"])
+
+
 def test_the_gate_may_name_whatever_is_measured() -> None:
     ranked = {"f1", *metrics.KINDS}
     assert set(MEASURES) == {*ranked, *(f"{metrics.NEW}{kind}" for kind in ranked), *slates.KINDS}
-    told = load_settings(None, ["evaluate.ks=[5]", "gate.weights={new:f1@5: 1, novelty@5: 0.1}"])
+    told = load_settings(
+        None, ["evaluate.ks=[5, 10]", "gate.weights={new:f1@5: 1, novelty@5: 0.1}"]
+    )
     assert set(told.gate.weights) == {"new:f1@5", "novelty@5"}
 
 

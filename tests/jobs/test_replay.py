@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from jobs.replay import EMPTY, NOTHING, _only_judged
+from jobs.replay import EMPTY, NOTHING, _only_judged, headline
 from recsys_lib.evaluate.summary import WindowSummary
 from tests.jobs import tables
 from tests.jobs.conftest import Finished
@@ -134,6 +134,12 @@ def test_same_command_again_changes_no_table_and_ends_soon(finished: Finished) -
     assert tables.report(finished.out) == report
     assert len(tables.model_versions(finished.out)) == 2
     assert again.seconds < finished.ended.seconds / 2
+
+
+def test_a_task_is_told_by_a_metric_that_is_measured() -> None:
+    assert headline("next_window", (10,)) == "f1@10"
+    assert headline("next_item", (10, 20)) == "mrr@20"
+    assert headline("next_item", (5, 10)) == "mrr@10"
 
 
 @pytest.mark.parametrize(
