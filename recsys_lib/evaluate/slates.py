@@ -2,8 +2,10 @@
 
 For the best k items of a request, and categories = values of one item attribute:
 
-novelty@k      mean of -log2 of the item's share of all recent users, 0 for an empty place
-               (Zhou et al. 2010; an item nobody took lately counts as half a user)
+novelty@k      mean of -log2 of the item's recent users as a share of those of the most popular
+               item, 0 for that one and for an empty place (after Zhou et al. 2010, who take the
+               share of all users: a number that counts of items do not tell; an item nobody took
+               lately counts as half a user)
 diversity@k    share of the slate's pairs of items that are of different categories (Ziegler et
                al. 2005)
 calibration@k  1 - Jensen-Shannon divergence (base 2) between the categories of the user's past
@@ -53,7 +55,7 @@ class Shelf:
 
     @cached_property
     def _surprise(self) -> Doubles:
-        """-log2 of the share of each item: float64 [N + 1]."""
+        """-log2 of each item's share of the most popular one's users: float64 [N + 1]."""
         share = np.maximum(self.users, 0.5) / max(1.0, self.users.max(initial=0.0))
         return -np.log2(np.minimum(share, 1.0))
 
