@@ -99,6 +99,7 @@ def recommend(context: Context, window: int) -> int:
             settings.exclude_seen,
             champion.version,
             window,
+            settings.batch_rows,
             shelf,
         )
         users = lake.read("histories").repartition("user")
@@ -137,6 +138,7 @@ class _Everybody:
     exclude_seen: bool
     version: int
     window: int
+    batch_rows: int
     shelf: ItemShelf | None = None
 
     def score(self, batches: Any) -> Any:
@@ -148,8 +150,8 @@ class _Everybody:
 
         opened: Opened | None = None
         for batch in batches:
-            for start in range(0, batch.num_rows, 256):
-                rows = batch.slice(start, 256)
+            for start in range(0, batch.num_rows, self.batch_rows):
+                rows = batch.slice(start, self.batch_rows)
                 if opened is None:
                     opened = self.open_model()
                     ids = opened[1].catalog.ids

@@ -44,11 +44,12 @@ def test_a_window_model_is_asked_for_the_next_window_and_a_session_model_at_each
     task: str, moments: list[float]
 ) -> None:
     opening = Opening(task)
-    everybody = _Everybody(opening, 2, False, version=1, window=7)
     rows = sequences_of([(1, 3.0), (2, 4.5)], [(3, 7.25)]).drop_columns(["known"])
-    answers = list(everybody.score(rows.to_batches()))
-    assert opening.asked == moments
-    assert [row["user"] for row in answers[0].to_pylist()] == ["u0", "u1"]
+    for size, batches in ((2, [["u0", "u1"]]), (1, [["u0"], ["u1"]])):
+        everybody = _Everybody(opening, 2, False, version=1, window=7, batch_rows=size)
+        answers = list(everybody.score(rows.to_batches()))
+        assert [answer.column("user").to_pylist() for answer in answers] == batches
+    assert opening.asked == moments * 2
 
 
 @dataclass
@@ -65,7 +66,9 @@ def test_everybody_is_offered_what_can_be_had(lake: Lake) -> None:
     items = lake.spark.createDataFrame(rows, "id string, available boolean")
     lake.append_once("items", items, app="t", version=0)
     shelf = ItemShelf(lake.path("items"), 0)
-    everybody = _Everybody(Ranking("next_window"), 3, False, version=1, window=7, shelf=shelf)
+    everybody = _Everybody(
+        Ranking("next_window"), 3, False, version=1, window=7, batch_rows=9, shelf=shelf
+    )
     rows = sequences_of([(1, 3.0), (2, 4.5)]).drop_columns(["known"])
     [answer] = everybody.score(rows.to_batches())
     assert answer.to_pylist()[0]["items"] == ["b", "d", "e"]
