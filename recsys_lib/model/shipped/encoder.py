@@ -23,6 +23,20 @@ BATCH = 8
 """Requests that a graph reads together: what it holds of them stays near the processor."""
 
 
+def encoder_of(
+    content: bytes, saved: str | Path, threads: int = 1, *, tensorflow: bool = False
+) -> Encoder | SavedEncoder:
+    """Of LiteRT; of the SavedModel where that is asked for, or LiteRT cannot be loaded."""
+    if tensorflow:
+        return SavedEncoder(saved)
+    try:
+        with silent():
+            import ai_edge_litert.interpreter  # noqa: F401
+    except ImportError:
+        return SavedEncoder(saved)
+    return Encoder(content, threads)
+
+
 class Encoder:
     """events, facts, mask, user -> one row of outputs for each request (see compress.export).
 

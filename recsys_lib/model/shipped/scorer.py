@@ -29,7 +29,7 @@ from recsys_lib.model.neighbours import Nearby, Neighbours, near
 from recsys_lib.model.ragged import lengths_of
 from recsys_lib.model.requests import known_to, select
 from recsys_lib.model.shipped.bundle import Shipped
-from recsys_lib.model.shipped.encoder import MASKED, Encoder, SavedEncoder
+from recsys_lib.model.shipped.encoder import MASKED, encoder_of
 from recsys_lib.model.shipped.heads import Head
 from recsys_lib.model.shipped.search import Search, Shelf
 
@@ -105,11 +105,11 @@ class ShippedScorer:
         threads: int = 1,
         tensorflow: bool = False,
     ) -> None:
-        """`tensorflow`: ask the SavedModel and not LiteRT."""
+        """`tensorflow`: ask the SavedModel even where LiteRT is there."""
         self.name = name
         self.bundle = shipped if catalog is None else shipped.grown(catalog)
-        self._encode: Any = (
-            SavedEncoder(shipped.saved) if tensorflow else Encoder(shipped.encoder, threads)
+        self._encode: Any = encoder_of(
+            shipped.encoder, shipped.saved, threads, tensorflow=tensorflow
         )
         weights, spec = self.bundle.weights, self.bundle.spec
         self._kinds = weights["copy_item/bias"].shape[0]
@@ -131,7 +131,8 @@ class ShippedScorer:
         """Load a folder, which proves itself by hashes and golden answers. Raises ModelError."""
         shipped = Shipped.load(folder)
         if shipped.golden is not None:
-            shipped.golden.check(cls(shipped, name=str(folder)))
+            # By the encoder that is to answer, under the name that a fault is told by.
+            shipped.golden.check(cls(shipped, **{**options, "name": str(folder)}))
         return cls(shipped, catalog, **options)
 
     def top_k(

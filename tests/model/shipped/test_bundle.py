@@ -183,6 +183,16 @@ def test_the_last_good_bundle_stays_where_a_new_one_is_refused(made: Path, folde
         reopened(None, folder)
 
 
+@pytest.mark.parametrize("options", [{}, {"tensorflow": True}], ids=["fallen back", "asked for"])
+def test_where_litert_cannot_be_loaded_the_saved_model_is_proven_and_answers(
+    made: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items, _ = ShippedScorer.open(made).top_k(asked(ITEMS), 1)
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
+    found, _ = ShippedScorer.open(made, **options).top_k(asked(ITEMS), 1)
+    assert (found == items).mean() > 0.9
+
+
 def test_a_shop_that_knows_less_than_the_model_is_refused(made: Path) -> None:
     with pytest.raises(ModelError, match="vocabularies never shrink"):
         ShippedScorer.open(made, shop_of(ITEMS - 1))
