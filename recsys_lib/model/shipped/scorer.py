@@ -161,7 +161,7 @@ class ShippedScorer:
 
     def with_items(self, ids: Sequence[str], attributes: NDArray[np.int32]) -> ShippedScorer:
         """The same with items that came since, by their attributes [R, A] alone: nothing is
-        exported, trained or searched anew."""
+        exported, trained or searched anew. For services that answer between two versions."""
         more = copy.copy(self)
         more.bundle = self.bundle.grown(self.bundle.catalog.extended(ids, attributes))
         more._shops = {}  # the encoder stays shared, and so does the turn
@@ -264,7 +264,8 @@ class ShippedScorer:
 def reopened(
     current: ShippedScorer | None, folder: str | Path, catalog: Catalog | None = None
 ) -> tuple[ShippedScorer, str]:
-    """The bundle of `folder`, and ""; where it is refused, the current one, and the reason.
+    """The bundle of `folder`, and ""; where it is refused, the current one, and the reason. For
+    services that go over to a new version without a stop.
 
     Raises ModelError where there is no current one to stay with.
     """
