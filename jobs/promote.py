@@ -17,30 +17,47 @@ from recsys_lib.types import ModelVersion, Verdict
 def promote(context: Context, window: int, scores: Scores) -> Verdict | None:
     """The verdict of `window`; None where the candidate is the champion already.
 
-    A verdict is recorded before the alias moves: after a crash it is read, not made again.
+    A verdict is recorded before the alias moves: after a crash it is read, not made again. The
+    alias moves only while the champion is the one of the exam: an old exam is history.
     """
     roles, tracking = scores.roles, context.tracking
     if roles["candidate"] == roles["champion"]:
         return None
     candidate = tracking.version(roles["candidate"])
-    verdict = tracking.verdict_of(candidate, window)
-    if verdict is None:
-        ours = by_slice(scores.replicates, window, "candidate")
-        theirs = by_slice(scores.replicates, window, "champion")
-        # Strange increments before its last one were left out of the candidate's lesson.
-        strange = strange_increments(context).get(candidate.learned, [])
-        verdict = judge(
-            ours,
-            theirs,
-            context.settings.gate,
-            strange,
-            _may_lose(context.settings, candidate, tracking.version(roles["champion"])),
-        )
-        log.info("window %s: %s", window, verdict)
-    if verdict.promote:
+    late = _too_late(context, roles)
+    recorded = tracking.verdict_of(candidate, window)
+    verdict = recorded or _judged(context, window, scores, candidate, late)
+    if verdict.promote and not late:
         tracking.promote(candidate, verdict, window)
-    else:
+    elif recorded is None or not late:
         tracking.record_verdict(candidate, verdict, window)
+    else:
+        log.info("window %s was judged before and moves nobody: %s", window, *late)
+    return verdict
+
+
+def _too_late(context: Context, roles: dict[str, int]) -> list[str]:
+    """Why the exam may not move the alias any more."""
+    champion = context.tracking.champion()
+    if champion is None or champion.version in (roles["champion"], roles["candidate"]):
+        return []
+    return [f"version {champion.version} has become the champion since the exam"]
+
+
+def _judged(
+    context: Context, window: int, scores: Scores, candidate: ModelVersion, late: list[str]
+) -> Verdict:
+    champion = context.tracking.version(scores.roles["champion"])
+    # Strange increments before its last one were left out of the candidate's lesson.
+    strange = strange_increments(context).get(candidate.learned, [])
+    verdict = judge(
+        by_slice(scores.replicates, window, "candidate"),
+        by_slice(scores.replicates, window, "champion"),
+        context.settings.gate,
+        [*strange, *late],
+        _may_lose(context.settings, candidate, champion),
+    )
+    log.info("window %s: %s", window, verdict)
     return verdict
 
 
@@ -57,11 +74,14 @@ def main(argv: list[str]) -> None:
     )
     args = made.parse_args(argv)
     with opened(args, "promote") as context:
-        verdict = promote(context, args.window, evaluate(context, args.window))
+        scores = evaluate(context, args.window)
+        verdict = promote(context, args.window, scores)
         if verdict is None:
             print("the candidate is the champion already")
         else:
             print("promoted" if verdict.promote else "held", *verdict.reasons, sep="\n  ")
+            for why in _too_late(context, scores.roles):
+                print(f"an old exam: {why}, and stays it")
 
 
 if __name__ == "__main__":

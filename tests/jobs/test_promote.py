@@ -1,0 +1,85 @@
+"""Who becomes champion, by exams of a real store; nothing is learned here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from jobs import promote as job
+from jobs.evaluate import Scores
+from jobs.promote import promote
+from recsys_lib.adapters.tracking import Tracking
+from recsys_lib.settings import Settings, TrackingSettings
+from recsys_lib.types import ModelVersion, Verdict
+
+FIRST = Verdict(True, ("there is no champion yet",))
+BETTER = Verdict(True, ("better", "promoted"))
+WORSE = Verdict(False, ("not proven better", "the champion stays"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("run")
+
+
+@pytest.fixture
+def context(folder: Path, request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    """A model name of its own for each test, in one store: making a store costs seconds."""
+    tracking = Tracking(TrackingSettings(), folder, request.node.name)
+    lake = SimpleNamespace(small=lambda _: [])
+    return SimpleNamespace(tracking=tracking, settings=Settings(), lake=lake, out=tmp_path / "out")
+
+
+@pytest.fixture
+def learned(context: Any, tmp_path: Path) -> Callable[..., ModelVersion]:
+    def learn(window: int, parent: int | None = None) -> ModelVersion:
+        (tmp_path / "model.json").write_text(json.dumps({"window": window}))
+        found: ModelVersion = context.tracking.log_version(window, tmp_path, parent=parent)
+        return found
+
+    return learn
+
+
+def sat(candidate: ModelVersion, champion: ModelVersion) -> Scores:
+    """An exam to which nobody came: only what was recorded can promote."""
+    roles = {"candidate": candidate.version, "champion": champion.version, "stale_weights": 1}
+    return Scores(roles, {}, {}, {})
+
+
+def test_an_exam_that_is_repeated_does_not_undo_a_later_one(
+    context: Any, learned: Callable[..., ModelVersion]
+) -> None:
+    one, two, three = learned(1), learned(2), learned(3)
+    context.tracking.promote(one, FIRST)
+    context.tracking.promote(two, BETTER, 3)
+    context.tracking.promote(three, BETTER, 4)
+    assert promote(context, 3, sat(two, one)) == BETTER, "what was decided then"
+    assert context.tracking.champion() == three
+
+
+def test_an_exam_whose_verdict_comes_late_holds(
+    context: Any, learned: Callable[..., ModelVersion], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job, "judge", lambda *told: Verdict(not told[3], tuple(told[3])))
+    one, two, three = learned(1), learned(2), learned(3)
+    context.tracking.promote(one, FIRST)
+    context.tracking.promote(three, BETTER, 4)
+    verdict = promote(context, 3, sat(two, one))
+    assert verdict == Verdict(False, ("version 3 has become the champion since the exam",))
+    assert context.tracking.champion() == three
+
+
+def test_a_verdict_whose_alias_did_not_move_before_a_kill_is_obeyed_by_the_repeat(
+    context: Any, learned: Callable[..., ModelVersion]
+) -> None:
+    one, two = learned(1), learned(2)
+    context.tracking.promote(one, FIRST)
+    context.tracking.record_verdict(two, BETTER, 3)
+    for _ in range(2):
+        assert promote(context, 3, sat(two, one)) == BETTER
+        assert context.tracking.champion() == two
