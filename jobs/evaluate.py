@@ -35,7 +35,8 @@ def evaluate(context: Context, window: int) -> Scores:
     """Let the candidate, the champion and the first model answer for `window`, and the baselines.
 
     Who sits the exam is written down before it starts, so that a repeated call after a crash
-    judges the same versions. Raises SourceError for a window that has not landed.
+    judges the same versions. Raises SourceError for a window that has not landed, TrackingError
+    for one that the champion has learned.
     """
     check_landed(context, window)
     roles = _roles(context, window)
@@ -102,9 +103,14 @@ def _roles(context: Context, window: int) -> dict[str, int]:
         return dict(json.loads(path.read_text()))
     versions = [v for v in context.tracking.versions() if v.learned < window]
     champion = context.tracking.champion()
-    if not versions or champion is None:
+    if champion is None:
         raise TrackingError(
-            f"window {window} must have a model that was learned before it, got none; train first"
+            f"window {window} must have a champion to be judged against, got none; train first"
+        )
+    if champion.learned >= window:
+        raise TrackingError(
+            f"window {window} must be one that the champion has not learned, but version "
+            f"{champion.version} has learned up to {champion.learned}; evaluate a later window"
         )
     roles = {
         "candidate": max(versions, key=lambda v: v.learned).version,

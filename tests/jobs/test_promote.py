@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from jobs import promote as job
-from jobs.evaluate import Scores
+from jobs.evaluate import Scores, _roles
 from jobs.promote import promote
 from recsys_lib.adapters.tracking import Tracking
+from recsys_lib.errors import TrackingError
 from recsys_lib.settings import Settings, TrackingSettings
 from recsys_lib.types import ModelVersion, Verdict
 
@@ -83,3 +84,24 @@ def test_a_verdict_whose_alias_did_not_move_before_a_kill_is_obeyed_by_the_repea
     for _ in range(2):
         assert promote(context, 3, sat(two, one)) == BETTER
         assert context.tracking.champion() == two
+
+
+@pytest.mark.parametrize("window", [1, 5])
+def test_nobody_is_judged_on_what_the_champion_has_learned(
+    context: Any, learned: Callable[..., ModelVersion], window: int
+) -> None:
+    learned(4)
+    context.tracking.promote(learned(5), FIRST)
+    wanted = rf"window {window} must be one .* version 2 has learned up to 5; evaluate a later"
+    with pytest.raises(TrackingError, match=wanted):
+        _roles(context, window)
+    assert not context.out.exists(), "nothing is written down of it"
+
+
+def test_an_exam_that_was_begun_is_ended_whoever_is_champion_by_now(
+    context: Any, learned: Callable[..., ModelVersion]
+) -> None:
+    context.tracking.promote(learned(4), FIRST)
+    roles = _roles(context, 5)
+    context.tracking.promote(learned(5), BETTER, 6)
+    assert _roles(context, 5) == roles
