@@ -73,7 +73,7 @@ def main(argv: list[str]) -> None:
         "--window", type=int, required=True, help="the exam; scored first where it was not yet"
     )
     args = made.parse_args(argv)
-    with opened(args, "promote") as context:
+    with opened(args, "promote") as context, context.alone("promote"):
         scores = evaluate(context, args.window)
         verdict = promote(context, args.window, scores)
         if verdict is None:

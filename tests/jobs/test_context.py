@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
-from jobs import ingest, replay, vacuum
-from jobs.context import _kept_mapping
-from recsys_lib.errors import SettingsError
+from jobs import evaluate, ingest, promote, recommend, replay, train, vacuum, write_back
+from jobs.context import Context, _kept_mapping
+from recsys_lib.adapters.alone import alone
+from recsys_lib.adapters.lake import Lake
+from recsys_lib.errors import LakeError, SettingsError
+from recsys_lib.mapping import load_mapping
+from recsys_lib.settings import Settings
 from tests.jobs import shop
 
 
@@ -50,3 +57,29 @@ def test_a_number_that_means_nothing_is_refused_before_anything_is_opened(
     with pytest.raises(SystemExit):
         main(options)
     assert f"must be at least {least}, got {options[-1]}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("job", "options"),
+    [
+        (train, []),
+        (evaluate, ["--window", "4"]),
+        (promote, ["--window", "4"]),
+        (recommend, []),
+        (write_back, []),
+    ],
+)
+def test_a_job_that_learns_judges_or_writes_waits_for_who_has_the_lake(
+    job: ModuleType,
+    options: list[str],
+    lake: Lake,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = Settings.model_validate({"lake": {"wait_seconds": 0}})
+    mapping = load_mapping(shop.write_mapping(tmp_path / "m.yaml"))
+    replayed: Any = None
+    context = Context(settings, mapping, tmp_path, lake.spark, lake, replayed)
+    monkeypatch.setattr(job, "opened", lambda *_: nullcontext(context))
+    with alone(lake.root, "turn", 0), pytest.raises(LakeError, match=r"but turn \(process"):
+        job.main(options)
