@@ -112,8 +112,10 @@ def _roles(context: Context, window: int) -> dict[str, int]:
             f"window {window} must be one that the champion has not learned, but version "
             f"{champion.version} has learned up to {champion.learned}; evaluate a later window"
         )
+    withdrawn = context.tracking.withdrawn()
+    able = [champion, *(v for v in versions if v.version not in withdrawn)]
     roles = {
-        "candidate": max(versions, key=lambda v: v.learned).version,
+        "candidate": max(able, key=lambda v: v.learned).version,
         "champion": champion.version,
         "stale_weights": versions[0].version,
     }

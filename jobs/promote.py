@@ -1,6 +1,13 @@
 """Judge the candidate against the champion on a scored window, and obey the verdict.
 
-spark-submit jobs/promote.py --config conf/local.yaml --out build/demo --window 27
+  spark-submit jobs/promote.py --config conf/local.yaml --out build/demo --window 27
+
+Or make a version the champion by hand, to go back to an older one:
+
+  spark-submit jobs/promote.py --config conf/local.yaml --out build/demo --version 3
+
+Newer versions that have been champion, and what learned from them, then sit no exam any more; the
+next lesson starts from the version that you named.
 """
 
 from __future__ import annotations
@@ -32,16 +39,19 @@ def promote(context: Context, window: int, scores: Scores) -> Verdict | None:
     elif recorded is None or not late:
         tracking.record_verdict(candidate, verdict, window)
     else:
-        log.info("window %s was judged before and moves nobody: %s", window, *late)
+        log.info("window %s was judged before and moves nobody: %s", window, late)
     return verdict
 
 
 def _too_late(context: Context, roles: dict[str, int]) -> list[str]:
     """Why the exam may not move the alias any more."""
-    champion = context.tracking.champion()
-    if champion is None or champion.version in (roles["champion"], roles["candidate"]):
-        return []
-    return [f"version {champion.version} has become the champion since the exam"]
+    champion, candidate = context.tracking.champion(), roles["candidate"]
+    why: list[str] = []
+    if champion is not None and champion.version not in (roles["champion"], candidate):
+        why = [f"version {champion.version} has become the champion since the exam"]
+    if candidate in context.tracking.withdrawn():
+        why = [*why, f"version {candidate} was withdrawn by hand"]
+    return why
 
 
 def _judged(
@@ -67,13 +77,29 @@ def _may_lose(settings: Settings, candidate: ModelVersion, champion: ModelVersio
     return settings.compress.floor if smaller else None
 
 
+def by_hand(context: Context, number: int) -> str:
+    """Make the version of this number the champion; what has changed, in words."""
+    tracking = context.tracking
+    version, before = tracking.version(number), tracking.champion()
+    withdrawn = tracking.appoint(version)
+    was = "nobody" if before is None else f"version {before.version}"
+    told = f"champion: version {number}, by hand; before: {was}"
+    if withdrawn:
+        told += f"\nwithdrawn, and in no exam any more: {', '.join(map(str, withdrawn))}"
+    log.info("%s", told)
+    return f"{told}\nnext: jobs/recommend.py, for slates by this version"
+
+
 def main(argv: list[str]) -> None:
     made = parser(__doc__)
-    made.add_argument(
-        "--window", type=int, required=True, help="the exam; scored first where it was not yet"
-    )
+    how = made.add_mutually_exclusive_group(required=True)
+    how.add_argument("--window", type=int, help="the exam; scored first where it was not yet")
+    how.add_argument("--version", type=int, help="who is to be champion, by hand, without an exam")
     args = made.parse_args(argv)
     with opened(args, "promote") as context, context.alone("promote"):
+        if args.version is not None:
+            print(by_hand(context, args.version))
+            return
         scores = evaluate(context, args.window)
         verdict = promote(context, args.window, scores)
         if verdict is None:
@@ -81,7 +107,7 @@ def main(argv: list[str]) -> None:
         else:
             print("promoted" if verdict.promote else "held", *verdict.reasons, sep="\n  ")
             for why in _too_late(context, scores.roles):
-                print(f"an old exam: {why}, and stays it")
+                print(f"but nobody moved: {why}")
 
 
 if __name__ == "__main__":

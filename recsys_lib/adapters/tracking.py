@@ -7,6 +7,7 @@ that is there is whole, and a run without a version is what a killed attempt lef
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion as Registered
 
 CHAMPION = "champion"
+WITHDRAWN = "withdrawn"
 ARTIFACT = "model"
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 """What a store says where there is no such model, version or alias; whatever else it says, it has
@@ -118,8 +120,7 @@ class Tracking:
 
     def versions(self) -> list[ModelVersion]:
         """Every version, oldest first."""
-        found = self.client.search_model_versions(f"name = '{self.name}'", max_results=10_000)
-        return sorted((noun(version) for version in found), key=lambda v: v.version)
+        return [noun(version) for version in self._registered()]
 
     def version(self, number: int) -> ModelVersion:
         """The version of this number. Raises TrackingError with those there are."""
@@ -151,6 +152,28 @@ class Tracking:
         """Record the verdict, then move the alias: `models:/NAME@champion`."""
         self.record_verdict(version, verdict, window)
         self.client.set_registered_model_alias(version.name, CHAMPION, str(version.version))
+
+    def appoint(self, version: ModelVersion) -> list[int]:
+        """Make `version` the champion by hand; the numbers of those that this withdraws.
+
+        Withdrawn is who is newer and has been champion, and who has learned from one of them. Those
+        that an earlier call withdrew and this one does not are free again.
+        """
+        withdrawn: list[int] = []
+        for found in self._registered():
+            number, parent = int(found.version), noun(found).parent
+            if number > version.version and (_was_champion(found) or parent in withdrawn):
+                withdrawn = [*withdrawn, number]
+                why = f"version {version.version} was made champion by hand"
+                self.client.set_model_version_tag(self.name, str(number), WITHDRAWN, why)
+            elif WITHDRAWN in found.tags:
+                self.client.delete_model_version_tag(self.name, str(number), WITHDRAWN)
+        self.promote(version, Verdict(True, ("by hand",)))
+        return withdrawn
+
+    def withdrawn(self) -> set[int]:
+        """Numbers of the versions that may not become champion again but by hand."""
+        return {int(found.version) for found in self._registered() if WITHDRAWN in found.tags}
 
     def record_verdict(
         self, version: ModelVersion, verdict: Verdict, window: int | None = None
@@ -230,6 +253,10 @@ class Tracking:
         source = self.client.get_model_version_download_uri(name, str(found.version))
         return self._folder(source, uri)
 
+    def _registered(self) -> list[Registered]:
+        found = self.client.search_model_versions(f"name = '{self.name}'", max_results=10_000)
+        return sorted(found, key=lambda version: int(version.version))
+
     def _folder(self, source: str, asked: str) -> str:
         parts = urlparse(source)
         if parts.scheme not in ("", "file"):
@@ -281,6 +308,11 @@ class Tracking:
         ]
         for start in range(0, len(metrics), 1000):
             self.client.log_batch(run_id, metrics[start : start + 1000])
+
+
+def _was_champion(version: Registered) -> bool:
+    records = (v for k, v in version.tags.items() if re.fullmatch(r"verdict\.-?\d+", k))
+    return any(json.loads(record)["promote"] for record in records)
 
 
 def _if_there(ask: Callable[[], Registered]) -> Registered | None:

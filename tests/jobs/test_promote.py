@@ -12,7 +12,7 @@ import pytest
 
 from jobs import promote as job
 from jobs.evaluate import Scores, _roles
-from jobs.promote import promote
+from jobs.promote import by_hand, promote
 from recsys_lib.adapters.tracking import Tracking
 from recsys_lib.errors import TrackingError
 from recsys_lib.settings import Settings, TrackingSettings
@@ -105,3 +105,70 @@ def test_an_exam_that_was_begun_is_ended_whoever_is_champion_by_now(
     roles = _roles(context, 5)
     context.tracking.promote(learned(5), BETTER, 6)
     assert _roles(context, 5) == roles
+
+
+def test_back_by_hand_says_what_was_champion_and_who_is_withdrawn(
+    context: Any, learned: Callable[..., ModelVersion]
+) -> None:
+    tracking, one = context.tracking, learned(1)
+    two, three = learned(2, parent=1), learned(3, parent=2)
+    tracking.promote(one, FIRST)
+    tracking.promote(two, BETTER, 3)
+    said = by_hand(context, 1)
+    assert tracking.champion() == one
+    assert tracking.verdict_of(one, one.learned).reasons == ("by hand",)
+    assert tracking.withdrawn() == {two.version, three.version}
+    for words in ("champion: version 1, by hand; before: version 2", "2, 3", "jobs/recommend.py"):
+        assert words in said
+    with pytest.raises(TrackingError, match="must have a version 9, got 1, 2, 3"):
+        by_hand(context, 9)
+
+
+def test_who_was_withdrawn_comes_back_neither_by_an_old_exam_nor_into_the_next_one(
+    context: Any, learned: Callable[..., ModelVersion]
+) -> None:
+    tracking, one = context.tracking, learned(1)
+    two = learned(2, parent=1)
+    tracking.promote(one, FIRST)
+    tracking.promote(two, BETTER, 3)
+    by_hand(context, 1)
+    assert promote(context, 3, sat(two, one)) == BETTER
+    assert tracking.champion() == one
+    assert _roles(context, 4)["candidate"] == one.version
+    four = learned(4, parent=1)
+    assert _roles(context, 5)["candidate"] == four.version
+
+
+def test_a_version_that_was_held_stays_a_candidate_beside_an_older_champion(
+    context: Any, learned: Callable[..., ModelVersion]
+) -> None:
+    tracking, one = context.tracking, learned(1)
+    held = learned(2, parent=1)
+    tracking.promote(one, FIRST)
+    tracking.record_verdict(held, WORSE, 3)
+    by_hand(context, 1)
+    assert tracking.withdrawn() == set()
+    assert _roles(context, 3)["candidate"] == held.version
+
+
+def test_forward_by_hand_frees_who_was_withdrawn(
+    context: Any, learned: Callable[..., ModelVersion]
+) -> None:
+    tracking, one = context.tracking, learned(1)
+    two, three = learned(2, parent=1), learned(3, parent=2)
+    tracking.promote(one, FIRST)
+    tracking.promote(two, BETTER, 3)
+    by_hand(context, 1)
+    by_hand(context, 2)
+    assert tracking.champion() == two
+    assert tracking.withdrawn() == set()
+    assert _roles(context, 4)["candidate"] == three.version
+
+
+def test_a_version_by_hand_and_an_exam_exclude_each_other(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for options, wanted in (([], "required"), (["--window", "4", "--version", "1"], "not allowed")):
+        with pytest.raises(SystemExit):
+            job.main(options)
+        assert wanted in capsys.readouterr().err
