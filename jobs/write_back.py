@@ -46,7 +46,9 @@ def _rows(context: Context) -> dict[str, DataFrame]:
         silver = lake.read("silver")
         found = {"items": summaries(silver, "item"), "users": summaries(silver, "user")}
     if lake.exists("recommendations"):
-        found = {**found, "slates": latest_slates(lake.read("recommendations"))}
+        champion = context.tracking.champion()
+        serves = None if champion is None else champion.version
+        found = {**found, "slates": latest_slates(lake.read("recommendations"), serves)}
     if not found:
         raise LakeError(f"{lake.root} must hold silver or recommendations; land something first")
     return found

@@ -22,9 +22,11 @@ def summaries(silver: DataFrame, who: str) -> DataFrame:
     )
 
 
-def latest_slates(recommendations: DataFrame) -> DataFrame:
-    """Of each user the slate of the latest window, by the latest model; lists as JSON."""
-    order = F.struct("window", "model_version")
+def latest_slates(recommendations: DataFrame, champion: int | None) -> DataFrame:
+    """Of each user the slate of the latest window, by the champion or else by the latest model, as
+    the champion may be an older one; lists as JSON."""
+    serves = F.col("model_version").eqNullSafe(F.lit(champion))
+    order = F.struct("window", serves.alias("serves"), "model_version")
     slate = F.struct("items", "scores", "model_version", "window")
     latest = recommendations.groupBy("user").agg(F.max_by(slate, order).alias("it"))
     return latest.select(
