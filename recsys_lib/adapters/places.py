@@ -23,6 +23,9 @@ from recsys_lib.types import Place
 PAUSES = (1.0, 4.0)
 """Seconds before a write that has failed is tried again."""
 
+KEPT_DAYS = 7
+"""A copy that nobody has asked for so long is deleted."""
+
 
 @dataclass(frozen=True, order=True)
 class RemotePlace:
@@ -89,17 +92,31 @@ def fetch(uri: str) -> str:
     facts = [
         (name, info["size"], str(info.get("modification_time"))) for name, info in found.items()
     ]
-    name = hashlib.md5(repr((uri, sorted(facts))).encode()).hexdigest()
-    target = _cache() / name
-    if not target.exists():
-        part = target.with_name(f"{name}.{uuid.uuid4().hex}")
+
+    def fill(part: Path) -> None:
+        part.mkdir()
         for file in found:
             local = part / posixpath.relpath(file, inner)
             local.parent.mkdir(parents=True, exist_ok=True)
             fs.get_file(file, str(local))
+
+    return cached(repr((uri, sorted(facts))), fill)
+
+
+def cached(key: str, fill: Callable[[Path], None]) -> str:
+    """The folder that `fill` makes of `key`, once on this machine, whole or not at all. One that
+    nobody asked for in `KEPT_DAYS` goes when another one is made."""
+    target = _cache() / hashlib.md5(key.encode()).hexdigest()
+    with suppress(FileNotFoundError):
+        os.utime(target)
+    if not target.exists():
+        _evict(target.parent)
+        part = _beside(target)
         try:
-            part.rename(target)
-        except OSError:  # another process was faster
+            fill(part)
+            with suppress(OSError):  # another process was faster
+                part.rename(target)
+        finally:
             shutil.rmtree(part, ignore_errors=True)
     return str(target)
 
@@ -191,6 +208,19 @@ def _renamed(source: str, target: str) -> None:
         return
     fs, inner = file_system(source)
     fs.mv(inner, file_system(target)[1], overwrite=True)
+
+
+def _evict(cache: Path) -> None:
+    """What a kill left of a copy goes too. Renamed first: nobody sees half of a folder."""
+    oldest = time.time() - KEPT_DAYS * 86_400
+    for entry in cache.iterdir():
+        with suppress(OSError):  # another process was faster
+            if entry.stat().st_mtime < oldest:
+                shutil.rmtree(entry.rename(_beside(entry)))
+
+
+def _beside(entry: Path) -> Path:
+    return entry.with_name(f"{entry.name[:32]}.{uuid.uuid4().hex}")
 
 
 def _cache() -> Path:

@@ -9,12 +9,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
 
 from recsys_lib.adapters.curves import drawn
 from recsys_lib.adapters.flavour import flavoured
+from recsys_lib.adapters.places import cached
 from recsys_lib.adapters.registry import (
     ensure_model,
     experiment,
@@ -241,7 +244,7 @@ class Tracking:
     def local_path(self, version: ModelVersion | str) -> str:
         """A folder with the version's files, for `models:/NAME@champion`, `models:/NAME/3`, a path.
 
-        Local artefacts are used where they lie, remote ones are downloaded.
+        Local artefacts are used where they lie, remote ones are downloaded, once by each machine.
         """
         uri = version.uri if isinstance(version, ModelVersion) else str(version)
         if not uri.startswith("models:/"):
@@ -260,7 +263,9 @@ class Tracking:
     def _folder(self, source: str, asked: str) -> str:
         parts = urlparse(source)
         if parts.scheme not in ("", "file"):
-            return str(self._mlflow.artifacts.download_artifacts(source))
+            if source == asked:  # not of the registry: it may be another one next time
+                return str(self._mlflow.artifacts.download_artifacts(source))
+            return cached(f"{self.uri} {source}", partial(self._download, source))
         path = Path(unquote(parts.path))
         if not path.is_dir():
             hint = "if the run folder was moved, move it back"
@@ -268,6 +273,10 @@ class Tracking:
                 f"{asked} must be a folder with a model, got no folder {path}; {hint}"
             )
         return str(path)
+
+    def _download(self, source: str, target: Path) -> None:
+        with TemporaryDirectory(dir=target.parent) as made:
+            Path(self._mlflow.artifacts.download_artifacts(source, dst_path=made)).rename(target)
 
     def _absent(self, uri: str, name: str, alias: str) -> str:
         models = sorted(model.name for model in self.client.search_registered_models())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from recsys_lib.adapters import places
-from recsys_lib.adapters.places import KeptFile, appended, delivery, fetch, place
+from recsys_lib.adapters.places import KEPT_DAYS, KeptFile, appended, cached, delivery, fetch, place
 
 
 @pytest.fixture
@@ -110,6 +112,46 @@ def test_a_local_folder_is_used_where_it_lies(tmp_path: Path) -> None:
     assert fetch(str(tmp_path)) == str(tmp_path)
     with delivery(str(tmp_path / "model")) as folder:
         assert folder == str(tmp_path / "model")
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty one, as YARN gives it."""
+    monkeypatch.setenv("LOCAL_DIRS", str(tmp_path))
+    return tmp_path / f"alluvium-models-{os.getuid()}"
+
+
+def test_a_copy_that_is_asked_for_again_is_not_made_again(cache: Path) -> None:
+    made = [cached(key, Path.mkdir) for key in ("one", "two")]
+
+    def never(part: Path) -> None:
+        raise AssertionError(part)
+
+    assert [cached(key, never) for key in ("one", "two")] == made
+    assert sorted(map(str, cache.iterdir())) == sorted(made)
+
+
+def test_a_copy_that_fails_leaves_nothing_and_is_made_by_the_next_call(cache: Path) -> None:
+    def failing(part: Path) -> None:
+        part.mkdir()
+        raise ValueError
+
+    with pytest.raises(ValueError):
+        cached("one", failing)
+    assert list(cache.iterdir()) == []
+    assert list(Path(cached("one", Path.mkdir)).iterdir()) == []
+
+
+def test_copies_that_nobody_asks_for_go_when_another_is_made(cache: Path) -> None:
+    unused, used = (cached(key, Path.mkdir) for key in ("unused", "used"))
+    left_by_a_kill = cache / "half.part"
+    left_by_a_kill.mkdir()
+    past = time.time() - KEPT_DAYS * 86_400 - 1
+    for folder in (unused, used, left_by_a_kill):
+        os.utime(folder, (past, past))
+    cached("used", Path.mkdir)
+    fresh = cached("fresh", Path.mkdir)
+    assert {str(folder) for folder in cache.iterdir()} == {used, fresh}
 
 
 def test_a_log_grows_over_several_runs_even_failing_ones(remote: str) -> None:

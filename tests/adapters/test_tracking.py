@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import mlflow
 import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, PERMISSION_DENIED
@@ -182,3 +183,32 @@ def test_asking_for_what_is_not_there_says_what_is(
         store.local_path("models:/nobody")
     with pytest.raises(TrackingError, match="must be a folder with a model"):
         store.local_path("no/such/folder")
+
+
+def test_a_version_of_a_server_is_downloaded_once(
+    store: Tracking,
+    learned: Callable[..., ModelVersion],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+
+    def download(source: str, dst_path: str) -> str:
+        asked.append(source)
+        (Path(dst_path) / "model").mkdir()
+        (Path(dst_path) / "model" / "from").write_text(source)
+        return f"{dst_path}/model"
+
+    def at_server(name: str, version: str) -> str:
+        return f"mlflow-artifacts:/1/run-{version}/artifacts/model"
+
+    monkeypatch.setenv("LOCAL_DIRS", str(tmp_path / "cache"))
+    monkeypatch.setattr(store.client, "get_model_version_download_uri", at_server)
+    monkeypatch.setattr(mlflow.artifacts, "download_artifacts", download)
+    versions = [learned(26), learned(27)]
+    for version in (*versions, *versions):
+        told = (Path(store.local_path(version)) / "from").read_text()
+        assert told == at_server(version.name, str(version.version))
+    assert len(asked) == 2
+    [cache] = (tmp_path / "cache").iterdir()
+    assert len(list(cache.iterdir())) == 2
