@@ -99,10 +99,14 @@ class Lake:
         log = self._log(table)
         return [] if log is None else log.partitions()
 
+    def last(self, table: str, app: str) -> int | None:
+        """The version of the last write of `app` in the log of `table`."""
+        log = self._log(table)
+        return None if log is None else log.transaction_version(app)
+
     def done(self, table: str, app: str, version: int) -> bool:
         """Whether the log of `table` already holds this (or a later) write of `app`."""
-        log = self._log(table)
-        last = None if log is None else log.transaction_version(app)
+        last = self.last(table, app)
         return last is not None and last >= version
 
     def append_once(

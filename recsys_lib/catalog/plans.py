@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from recsys_lib.catalog.states import merge_number
 from recsys_lib.expressions import check, column, identifier
 from recsys_lib.mapping import PlanMapping
 from recsys_lib.tables import Lake
 
 TABLE = "plans"
+APP = "plans of a file"
 
 
 def merge_plans(
@@ -28,11 +29,11 @@ def merge_plans(
     """
     if plans is None:
         return False
-    app = f"plans:{zlib.crc32(fingerprint(plans.path).encode()):08x}"
-    if lake.done(TABLE, app, 0):
+    number = merge_number(lake, APP, fingerprint(plans.path), TABLE)
+    if lake.done(TABLE, APP, number):
         return False
     rows = planned(read(plans.path), plans)
-    return lake.merge_once(TABLE, rows, on=["window", "item"], app=app, version=0)
+    return lake.merge_once(TABLE, rows, on=["window", "item"], app=APP, version=number)
 
 
 def planned(rows: DataFrame, plans: PlanMapping) -> DataFrame:

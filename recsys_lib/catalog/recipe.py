@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable
 
 from pyspark.sql import DataFrame
@@ -10,6 +9,7 @@ from pyspark.sql import functions as F
 
 from recsys_lib.catalog.attributes import content, from_events, from_table, ranked
 from recsys_lib.catalog.history import columns_of, current
+from recsys_lib.catalog.states import merge_number
 from recsys_lib.mapping import FROM_SOURCE, Mapping, TableMapping
 from recsys_lib.tables import Lake
 
@@ -68,14 +68,13 @@ def _from_path(
     fingerprint: Callable[[str], str],
 ) -> bool:
     path = str(table.path)
-    # One application per state of the file: merged once however often this is called.
-    state = zlib.crc32(fingerprint(path).encode())
-    app = f"catalog:{state:08x}"
-    if lake.done(name, app, 0):
+    app, history = "catalog of a file", f"{name}_history"
+    number = merge_number(lake, app, fingerprint(path), name, history)
+    if lake.done(name, app, number):
         return False
     said = from_table(read(path), table, f"{name} ({path})")
-    new = unheard(lake, f"{name}_history", said) if table.updated else _other(lake, name, said)
-    return merge_statements(lake, name, new, app=app, version=0)
+    new = unheard(lake, history, said) if table.updated else _other(lake, name, said)
+    return merge_statements(lake, name, new, app=app, version=number)
 
 
 def _from_silver(lake: Lake, name: str, table: TableMapping, window: int | None) -> bool:

@@ -171,6 +171,31 @@ def test_a_table_without_times_holds_as_it_is_since_ever(lake: Lake) -> None:
     assert known(lake, plain.items, 0, 0) == {"a": ("blue",), "b": (None,)}
 
 
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_table_that_changes_back_holds_as_it_did_before(lake: Lake, killed: bool) -> None:
+    plain = MAPPING.model_copy(
+        update={"items": TableMapping(path="x", id="sku", attributes={"color": "c"})}
+    )
+
+    def merge(color: str) -> bool:
+        rows: list[Said] = [("a", color, "", "", None, 0)]
+        return merge_catalog(lake, 0, plain, lambda _: table(lake, rows), lambda _: color)["items"]
+
+    def dying(*_: Any, **__: Any) -> bool:
+        raise KeyboardInterrupt
+
+    for color in ("red", "blue", "red"):
+        if killed:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(lake, "merge_once", dying)
+                with pytest.raises(KeyboardInterrupt):
+                    merge(color)
+        assert merge(color)
+        assert not merge(color)
+        assert {row["id"]: row["color"] for row in lake.read("items").collect()} == {"a": color}
+    assert lake.read("items_history").count() == 3
+
+
 def test_a_field_is_standard_or_free_but_not_both() -> None:
     with pytest.raises(ValidationError, match="must differ, got \\['price'\\]"):
         TableMapping(path="x", id="i", attributes={"price": "p"}, price="q")

@@ -41,6 +41,15 @@ def test_a_changed_file_replaces_what_it_says_and_an_unchanged_one_is_not_read(l
     assert not merge_plans(lake, PLANS, never, lambda _: "two")  # type: ignore[arg-type]
 
 
+def test_a_file_that_changes_back_is_merged_again(lake: Lake) -> None:
+    for state, place in (("one", "x"), ("two", "0"), ("one", "x"), ("two", "0")):
+        told = rows_of(lake, ("a", "3", place))
+        for written in (True, False):
+            found = merge_plans(lake, PLANS, lambda _, t=told: t, lambda _, s=state: s)  # type: ignore[misc,arg-type]
+            assert found is written
+        assert values(lake) == {(3, "a"): [pytest.approx(math.log(2)) if place == "x" else 0.0]}
+
+
 def test_rows_without_item_or_window_plan_nothing(lake: Lake) -> None:
     told = rows_of(lake, (None, "3", "x"), ("a", None, "x"), ("b", "2", "x"))
     found = planned(told, PLANS).collect()  # type: ignore[arg-type]
