@@ -55,6 +55,7 @@ class Lake(Protocol):
         version: int,
         newer: str | None = None,
         set_: Mapping[str, str] | None = None,
+        gone: str | None = None,
         properties: Mapping[str, str] | None = None,
     ) -> bool: ...
 

@@ -170,12 +170,14 @@ class Lake:
         version: int,
         newer: str | None = None,
         set_: Mapping[str, str] | None = None,
+        gone: str | None = None,
         properties: Mapping[str, str] | None = None,
     ) -> bool:
         """Update the rows that agree in `on`, insert the others; one row per key in `rows`.
 
         `newer` names a column: a row is replaced only where it is not older. `set_` gives SQL
-        over `old` and `new` for columns that are not simply replaced. Columns that the table
+        over `old` and `new` for columns that are not simply replaced. Rows for which the SQL `gone`
+        over `old` holds are deleted where `rows` has none of their key. Columns that the table
         lacks are added to it; `properties` as for `append_once`.
         """
         if not self.exists(table):
@@ -196,6 +198,7 @@ class Lake:
             .whenMatchedUpdate(condition=condition, set=values)
             .whenNotMatchedInsertAll()
         )
+        merge = merge if gone is None else merge.whenNotMatchedBySourceDelete(gone)
         # MERGE takes its transaction from the session, not from writer options.
         app_key = "spark.databricks.delta.write.txnAppId"
         version_key = "spark.databricks.delta.write.txnVersion"

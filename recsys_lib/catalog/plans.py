@@ -33,7 +33,18 @@ def merge_plans(
     if lake.done(TABLE, APP, number):
         return False
     rows = planned(read(plans.path), plans)
-    return lake.merge_once(TABLE, rows, on=["window", "item"], app=APP, version=number)
+    return lake.merge_once(
+        TABLE, rows, on=["window", "item"], gone=_still_to_come(lake), app=APP, version=number
+    )
+
+
+def _still_to_come(lake: Lake) -> str:
+    """Plans of windows that have not begun: what the file no longer has is planned no more."""
+    told = (
+        lake.read("silver").agg(F.max("window")).collect() if lake.exists("silver") else [(None,)]
+    )
+    begun = told[0][0]
+    return "true" if begun is None else f"old.`window` > {begun}"
 
 
 def planned(rows: DataFrame, plans: PlanMapping) -> DataFrame:

@@ -50,6 +50,22 @@ def test_a_file_that_changes_back_is_merged_again(lake: Lake) -> None:
         assert values(lake) == {(3, "a"): [pytest.approx(math.log(2)) if place == "x" else 0.0]}
 
 
+@pytest.mark.parametrize("begun", [None, 3, 4])
+def test_what_the_file_no_longer_has_is_planned_no_more_unless_its_window_has_begun(
+    lake: Lake, begun: int | None
+) -> None:
+    if begun is not None:
+        silver = lake.spark.createDataFrame([(begun,)], "`window` int")
+        lake.append_once("silver", silver, app="t", version=0)
+    whole = [("a", "3", "x"), ("a", "4", "x"), ("b", "4", "x"), ("a", "5", "x")]
+    for rows in (whole, [("b", "4", "0")]):
+        told = rows_of(lake, *rows)
+        merge_plans(lake, PLANS, lambda _, t=told: t, lambda _, s=str(rows): s)  # type: ignore[misc,arg-type]
+    kept = {(int(week), sku) for sku, week, _ in whole if begun is not None and int(week) <= begun}
+    assert values(lake).keys() == kept | {(4, "b")}
+    assert values(lake)[4, "b"] == [0.0]
+
+
 def test_rows_without_item_or_window_plan_nothing(lake: Lake) -> None:
     told = rows_of(lake, (None, "3", "x"), ("a", None, "x"), ("b", "2", "x"))
     found = planned(told, PLANS).collect()  # type: ignore[arg-type]
