@@ -48,10 +48,9 @@ def evaluate(context: Context, window: int) -> Scores:
     found = replicates(rows, settings, context.settings.run.seed)
     by_scorer = {scorer: report for (_, scorer), report in reports(found, settings).items()}
     covered = {scorer: share for (_, scorer), share in coverage(rows, items).items()}
-    for role, number in roles.items():
-        if role == "candidate" and role in by_scorer:
-            version = context.tracking.version(number)
-            context.tracking.log_scores(version, by_scorer[role], coverage=covered.get(role))
+    if "candidate" in by_scorer:
+        version, told = context.tracking.version(roles["candidate"]), by_scorer["candidate"]
+        context.tracking.log_scores(version, told, coverage=covered.get("candidate"))
     return Scores(roles, found, by_scorer, covered)
 
 

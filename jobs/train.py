@@ -130,9 +130,9 @@ def _unpin_superseded(context: Context) -> None:
     champion = context.tracking.champion()
     last = versions[-context.settings.lake.keep_versions :]
     kept = {_pinned_by(v.learned) for v in (*last, *([champion] if champion else []))}
-    for version in versions:
-        if _pinned_by(version.learned) not in kept:
-            context.lake.unpin(_pinned_by(version.learned))
+    all_of_them = {_pinned_by(version.learned) for version in versions}
+    for by in sorted(context.lake.pins.by() & all_of_them - kept):
+        context.lake.unpin(by)
 
 
 def _pinned_by(window: int) -> str:

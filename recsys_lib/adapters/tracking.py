@@ -211,12 +211,7 @@ class Tracking:
         return Verdict(record["promote"], tuple(record["reasons"]), gap)
 
     def log_scores(
-        self,
-        version: ModelVersion,
-        report: EvalReport,
-        *,
-        coverage: float | None = None,
-        prefix: str = "",
+        self, version: ModelVersion, report: EvalReport, *, coverage: float | None = None
     ) -> None:
         """Put a window's metrics with intervals on the version's run, at step `report.window`.
 
@@ -229,7 +224,7 @@ class Tracking:
             values |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
         if coverage is not None:
             values["coverage@10"] = coverage
-        points = {prefix + key: [(report.window, number)] for key, number in values.items()}
+        points = {key: [(report.window, number)] for key, number in values.items()}
         self._log_points(version.run_id, points)
 
     def log_sweep(

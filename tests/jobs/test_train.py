@@ -11,13 +11,13 @@ from pyspark.sql import SparkSession
 from jobs import train, turn
 from jobs.shipping import Shipping
 from jobs.shop import strange_increments
-from jobs.train import _lesson, lesson, ranks_for
+from jobs.train import _lesson, _unpin_superseded, lesson, ranks_for
 from recsys_lib.adapters.lake import Lake
 from recsys_lib.errors import RanksError
 from recsys_lib.features.recipe import prepare_window
 from recsys_lib.mapping import Mapping
 from recsys_lib.settings import CompressSettings, FeatureSettings, Settings
-from recsys_lib.types import ModelVersion
+from recsys_lib.types import Increment, ModelVersion
 from tests.train.shop import TRAIN, Shop
 
 
@@ -138,6 +138,30 @@ def test_a_turn_over_a_window_in_which_nobody_came_leaves_models_as_they_are(
     assert done == []
     assert turn.learn(context, 6) == "window 6: is champion, nothing to learn"
     assert done == ["evaluate", "promote", "train"]
+
+
+def test_versions_that_are_superseded_give_up_their_pins_once(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrive(lake, range(1))
+    pinned = [
+        *(f"model of window {window}" for window in range(6)),
+        "model of window 77",
+        "reader x",
+    ]
+    for by in pinned:
+        lake.pin(Increment("silver", 0, 1), by=by)
+    versions = [ModelVersion("m", n + 1, f"models:/m/{n + 1}", n) for n in range(6)]
+    tracking = SimpleNamespace(versions=lambda: versions, champion=lambda: versions[1])
+    settings = Settings.model_validate({"lake": {"keep_versions": 2}})
+    context: Any = SimpleNamespace(settings=settings, lake=lake, tracking=tracking)
+    given_up: list[str] = []
+    remove = lake.pins.remove
+    monkeypatch.setattr(lake.pins, "remove", lambda by, _: given_up.append(by) or remove(by))
+    for _ in range(2):
+        _unpin_superseded(context)
+    assert given_up == [f"model of window {window}" for window in (0, 2, 3)]
+    assert lake.pins.by() == set(pinned) - set(given_up)
 
 
 def test_a_turn_goes_on_with_a_first_version_that_was_not_promoted_yet(
