@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 
 from recsys_lib.adapters.tracking import Tracking
 from recsys_lib.evaluate.report import write_report
@@ -19,8 +20,22 @@ NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "01_increments.ipynb"
 MONDAY = datetime(2026, 11, 2, tzinfo=UTC)
 
 
-def write(run: Path, name: str, rows: list[dict[str, object]]) -> None:
-    write_deltalake(str(run / "lake" / name), pa.Table.from_pylist(rows))
+QUARANTINE = pa.schema(
+    [
+        ("key", pa.string()),
+        ("rule", pa.string()),
+        ("window", pa.int32()),
+        ("reingested", pa.int64()),
+    ]
+)
+
+
+def write(
+    run: Path, name: str, rows: list[dict[str, object]], schema: pa.Schema | None = None
+) -> None:
+    """Append them."""
+    told = pa.Table.from_pylist(rows, schema=schema)
+    write_deltalake(str(run / "lake" / name), told, mode="append")
 
 
 @pytest.fixture
@@ -28,11 +43,12 @@ def finished_run(tmp_path: Path) -> Path:
     """Two users, two items, windows 3 to 6, two versions of which the first was promoted."""
     events = [("ann", "milk"), ("ann", "rye"), ("bob", "milk")]
     silver = [
-        {"key": f"{n}", "user": user, "item": item, "time": MONDAY, "window": 3 + n}
+        {"key": f"{n}", "user": user, "item": item, "time": MONDAY, "window": 3 + n, "landed": n}
         for n, (user, item) in enumerate(events)
     ]
     write(tmp_path, "silver", silver)
-    write(tmp_path, "quarantine", [{"key": "x", "rule": "duplicate", "window": 4}])
+    aside = {"key": "x", "rule": "duplicate", "window": 4, "reingested": None}
+    write(tmp_path, "quarantine", [aside], QUARANTINE)
     write(tmp_path, "bronze", [{"key": row["key"]} for row in silver] + [{"key": "x"}])
     kinds = [("item", "milk", 3), ("user", "ann", 3), ("item", "rye", 4), ("user", "bob", 5)]
     write(tmp_path, "vocabulary", [{"kind": k, "id": i, "window": w} for k, i, w in kinds])
@@ -89,6 +105,29 @@ def test_notebook_tells_the_story_of_a_run(
     assert "version 1, **promoted**" in shown
     assert "**User ann**, version 1, after window 6" in shown
     assert "Dale" in shown
+
+
+def test_notebook_counts_rows_that_were_re_ingested_once(
+    finished_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two rows of one event were turned away; one of them is in silver now."""
+    settled = {"rule": "missing_user", "window": 4, "reingested": 1}
+    write(finished_run, "quarantine", [{"key": key, **settled} for key in ("y", "z")], QUARANTINE)
+    write(finished_run, "bronze", [{"key": "y"}, {"key": "z"}])
+    event = {"key": "y", "user": "bob", "item": "rye", "time": MONDAY, "window": 4, "landed": -2}
+    write(finished_run, "silver", [event])
+    shown = executed(finished_run, monkeypatch)
+    told = "6 rows landed = 3 in silver + 3 in quarantine (50.00%); 2 of them came to silver by"
+    assert told in shown
+
+
+def test_notebook_says_whose_runs_it_tells_of(
+    finished_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for summary in (finished_run / "windows").glob("*.json"):
+        summary.unlink()
+    with pytest.raises(CellExecutionError, match=r"must be of jobs/replay\.py, which writes down"):
+        executed(finished_run, monkeypatch)
 
 
 def test_notebook_is_stored_without_outputs() -> None:
