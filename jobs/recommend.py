@@ -261,8 +261,14 @@ def main(argv: list[str]) -> None:
     if args.histories:
         score_file(args)
         return
+    if args.model or args.run or args.as_learned:
+        fault = "--model, --run and --as-learned need --histories FILE; everybody in the lake of "
+        fault += "--out is answered by its champion (see jobs/promote.py)"
+        raise SettingsError("recommend", [fault])
     with opened(args, "recommend") as context, context.alone("recommend"):
         last = last_window(context)
+        if last is None:
+            raise TrackingError(nothing_prepared(context))
         users = recommend(context, last)
         log.info("recommended for %s users after window %s", users, last)
         print(f"{users} users after window {last} -> {context.lake.path(TABLE)}")
