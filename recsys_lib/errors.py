@@ -20,6 +20,10 @@ class SourceError(AlluviumError):
     """Input that cannot be read as a whole: a missing file, an unknown format, a missing column."""
 
 
+class StorageError(SourceError):
+    """Input that may be whole, but cannot be read now: a right is missing, the storage is away."""
+
+
 class LakeError(AlluviumError):
     """A table, version or increment that is asked for is not there."""
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import hashlib
 import json
 import re
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import reduce
@@ -21,7 +23,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from recsys_lib.adapters.folders import file_system, literal, resolve
-from recsys_lib.errors import SourceError
+from recsys_lib.errors import SourceError, StorageError
 from recsys_lib.expressions import identifier
 
 CORRUPT = "_corrupt_record"
@@ -162,12 +164,16 @@ def _header(fs: AbstractFileSystem, file: str) -> tuple[str, str, tuple[str, ...
         # Only this line is decoded: a wrong byte further down is that line's own trouble.
         with fs.open(file, "rb", compression="infer") as lines:
             first = re.split(r"[\r\n]", lines.readline(LONGEST_HEADER).decode("utf-8-sig"))[0]
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        _check_storage(file, error)
         raise SourceError(f"{file} cannot be read ({error}); is it a text file in UTF-8?") from None
     if not first.strip():
         return None
     separator = max(",;\t|", key=first.count)
-    names = [name.strip() for name in next(csv.reader([first], delimiter=separator))]
+    try:
+        names = [name.strip() for name in next(csv.reader([first], delimiter=separator))]
+    except csv.Error as error:
+        raise SourceError(f"{file}: its first line is no header ({error})") from None
     lowered = [name.lower() for name in names]
     twice = sorted({name for name in names if lowered.count(name.lower()) > 1 or not name})
     if twice:
@@ -260,10 +266,29 @@ def _footer(fs: AbstractFileSystem, file: str) -> pa.Schema:
         with fs.open(file, "rb") as binary:
             return pq.read_schema(binary).remove_metadata()
     except (pa.ArrowException, OSError) as error:
+        _check_storage(file, error)
         raise SourceError(
             f"{file} is not a readable Parquet file ({str(error).splitlines()[0]}); "
             "repair it or take it out of the folder; nothing of the log was taken"
         ) from None
+
+
+def _check_storage(file: str, error: Exception) -> None:
+    """Raises StorageError for what the file's bytes are not to blame for: what unpacks and decodes
+    them gives its errors no number, systems and networks do or have a class for each."""
+    own = isinstance(error, (gzip.BadGzipFile, FileNotFoundError))
+    if isinstance(error, OSError) and not own and (type(error) is not OSError or error.errno):
+        raise not_now(file, str(error)) from error
+
+
+def not_now(file: str, why: str) -> StorageError:
+    """The error of a file that is to be tried again."""
+    denied = re.search(r"permission denied|access ?denied|AccessControl", why, re.IGNORECASE)
+    step = "let this user read it" if denied else "put that right"
+    return StorageError(
+        f"{file} cannot be read now: {why}; {step}, then the same command goes on; "
+        "if it is damaged, take it out of the folder"
+    )
 
 
 def _without_nanos(rows: DataFrame, schema: pa.Schema) -> DataFrame:

@@ -1,7 +1,7 @@
 """Files that land in a folder: CSV, JSON lines, Parquet, or .gz of these, in any mixture.
 
-The stream is one of file names. A file that cannot be read becomes one record that says why, so
-that it ends in quarantine and the stream goes on.
+The stream is one of file names. A file that is damaged becomes one record that says why, so that
+it ends in quarantine and the stream goes on. One that storage keeps from us is waited for.
 """
 
 from __future__ import annotations
@@ -12,16 +12,23 @@ from functools import reduce
 from typing import Any
 
 from py4j.protocol import Py4JJavaError
-from pyspark.errors import PySparkException
+from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from recsys_lib.adapters.folders import absolute, file_system, literal
 from recsys_lib.adapters.sources.feed import Feed, record, text_record
-from recsys_lib.adapters.sources.files import CORRUPT, FORMATS, extension, read_csv, read_parquet
+from recsys_lib.adapters.sources.files import (
+    CORRUPT,
+    FORMATS,
+    extension,
+    not_now,
+    read_csv,
+    read_parquet,
+)
 from recsys_lib.adapters.sources.stream import FOREVER
-from recsys_lib.errors import SettingsError, SourceError
+from recsys_lib.errors import SettingsError, SourceError, StorageError
 from recsys_lib.expressions import is_whole
 from recsys_lib.settings import FilesSettings
 from recsys_lib.types import RAW_RECORD
@@ -29,11 +36,15 @@ from recsys_lib.types import RAW_RECORD
 NAMES = "path string, modificationTime timestamp, length bigint, content binary"
 # Names under which programs write what they rename when it is whole.
 UNFINISHED = ("tmp", "part", "partial", "crc", "_copying_")
-# Not the file's fault: the same file is tried again when the storage is back.
-PASSING = re.compile(
-    r"Could not obtain block|BlockMissing|Connection ?refused|ConnectException|SocketTimeout|"
-    r"NoRouteToHost|Filesystem closed|SafeMode|StandbyException|UnknownHost"
+# Who throws where the bytes are at fault: what unpacks, splits or decodes them. Storage, networks
+# and executors have other names, and what they say passes or waits for an operator.
+DECODERS = re.compile(
+    r"org\.apache\.hadoop\.io\.(?:compress|Text)\b|org\.apache\.hadoop\.util\.LineReader|"
+    r"(?:shaded\.|org\.apache\.)parquet\.|org\.xerial\.snappy|com\.github\.luben\.zstd|"
+    r"io\.airlift\.compress|net\.jpountz|"
+    r"org\.apache\.spark\.sql\.execution\.(?:datasources\.parquet|vectorized)"
 )
+GONE = re.compile(r"FAILED_READ_FILE\.FILE_NOT_EXIST|ChecksumException")
 
 
 def files_feed(spark: SparkSession, settings: FilesSettings) -> Feed:
@@ -99,7 +110,7 @@ def _tables(
         rows = read(spark, file_system(paths[0])[0], paths)
     except (SourceError, PySparkException, Py4JJavaError) as error:
         if len(paths) == 1:
-            return [], {paths[0]: _fault(error)}
+            return [], {paths[0]: _fault(paths[0], error)}
         alone = [_tables(spark, kind, [path]) for path in paths]
         found = [part for parts, _ in alone for part in parts]
         return found, {path: fault for _, faults in alone for path, fault in faults.items()}
@@ -114,7 +125,7 @@ def read_good_files(spark: SparkSession, paths: Iterable[str]) -> DataFrame:
         try:
             read_files(spark, [path]).write.format("noop").mode("overwrite").save()
         except (PySparkException, Py4JJavaError) as error:
-            bad = [*bad, _damaged(path, _fault(error))]
+            bad = [*bad, _damaged(path, _fault(path, error))]
         else:
             good = [*good, path]
     return read_files(spark, good).unionByName(spark.createDataFrame(bad, RAW_RECORD))
@@ -162,12 +173,24 @@ def _plain(field: T.StructField) -> Column:
     return either.alias(field.name)
 
 
-def _fault(error: Exception) -> str:
-    """In one line; raised again where the storage was at fault."""
-    text = str(error)
-    if PASSING.search(text):
+def _fault(path: str, error: Exception) -> str:
+    """In one line. Raises StorageError where the file may be whole: it is to be tried again."""
+    if isinstance(error, StorageError):
         raise error
+    text = str(error)
     if isinstance(error, SourceError):
         return text
     causes = re.findall(r"Caused by: (?:[\w.$]+\.)?(\w+(?:Exception|Error)[^\n]*)", text)
-    return f"cannot be read to its end: {(causes or [text.strip().splitlines()[0]])[-1][:300]}"
+    told = (causes or [text.strip().splitlines()[0]])[-1][:300]
+    if not (isinstance(error, AnalysisException) or GONE.search(text) or _decoding(text)):
+        raise not_now(path, told) from error
+    return f"cannot be read to its end: {told}"
+
+
+def _decoding(text: str) -> bool:
+    """Whether a decoder threw the first of all causes. What is too large for the memory is not
+    taken for damaged."""
+    first = text.rpartition("Caused by: ")[2]
+    thrower = re.search(r"\n\s+at (?!java|jdk|sun)(\S+)", first)
+    fits = "java.lang.OutOfMemoryError" not in first
+    return fits and thrower is not None and DECODERS.match(thrower[1]) is not None

@@ -3,14 +3,18 @@ from __future__ import annotations
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+from fsspec.implementations.local import LocalFileSystem
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
+from recsys_lib.adapters.sources import folder
 from recsys_lib.adapters.sources.feed import Feed
-from recsys_lib.adapters.sources.folder import files_feed
-from recsys_lib.errors import SettingsError
+from recsys_lib.adapters.sources.folder import files_feed, read_good_files
+from recsys_lib.errors import SettingsError, StorageError
 from recsys_lib.settings import FilesSettings
 from tests.adapters.sources.landed import Landed
 
@@ -121,3 +125,71 @@ def test_a_folder_that_is_not_there_is_named(spark: SparkSession, tmp_path: Path
         files_feed(spark, FilesSettings(path=str(tmp_path / "gone")))
     with pytest.raises(SettingsError, match=r"files\.path must be set"):
         files_feed(spark, FilesSettings())
+
+
+STORAGE = [
+    (
+        "java.io.FileNotFoundException: /1.jsonl (Permission denied)",
+        "org.apache.hadoop.fs.RawLocal",
+    ),
+    ("java.io.FileNotFoundException: /1.jsonl (Too many open files)", "org.apache.hadoop.fs.RawL"),
+    ("java.io.IOException: No space left on device", "org.apache.spark.storage.TimeTracking"),
+    ("java.io.IOException: Stale file handle", "org.apache.hadoop.fs.RawLocalFileSystem"),
+    (
+        "java.io.EOFException: Premature EOF: no length prefix",
+        "org.apache.hadoop.hdfs.protocolPB.P",
+    ),
+    ("s3.model.S3Exception: Please reduce your request rate", "software.amazon.awssdk.services.s3"),
+    ("ExecutorLostFailure: Container killed by YARN", "org.apache.spark.scheduler.DAGScheduler"),
+    ("java.lang.OutOfMemoryError: Java heap space", "org.apache.parquet.bytes.HeapByteBuffer"),
+]
+
+
+@pytest.mark.parametrize(("cause", "thrower"), STORAGE)
+def test_what_the_bytes_are_not_to_blame_for_is_no_damage(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch, cause: str, thrower: str
+) -> None:
+    java = "\tat java.base/java.io.FileInputStream.open0(Native Method)"
+    told = (
+        f"[FAILED_READ_FILE.NO_HINT] Cannot read 1\nCaused by: {cause}\n{java}\n\tat {thrower}.x()"
+    )
+
+    def fails(*_: object) -> None:
+        raise PySparkException(told)
+
+    monkeypatch.setattr(folder, "read_files", fails)
+    with pytest.raises(StorageError, match=r"(?s)/1\.jsonl cannot be read now: .* goes on"):
+        read_good_files(spark, ["/1.jsonl"])
+
+
+@pytest.mark.parametrize("name", ["1.csv", "1.parquet"])
+def test_a_file_that_may_not_be_read_yet_lands_when_it_may(
+    spark: SparkSession, inbox: Path, landed: Landed, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    rows, opened = pd.DataFrame({"user": ["a"]}), LocalFileSystem.open
+    rows.to_csv(inbox / name, index=False) if "csv" in name else rows.to_parquet(inbox / name)
+
+    def denied(fs: LocalFileSystem, path: str, *told: Any, **more: Any) -> Any:
+        if path.endswith(name):
+            raise PermissionError(13, "Permission denied")
+        return opened(fs, path, *told, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LocalFileSystem, "open", denied)
+        with pytest.raises(StorageError, match=f"{name} .*Permission denied; let this user read"):
+            landed.run(feed(spark, inbox))
+    assert landed.run(feed(spark, inbox)) == 1
+    assert problems(landed) == {}
+
+
+def test_a_file_that_is_gone_or_has_no_header_does_not_stop_the_others(
+    spark: SparkSession, inbox: Path
+) -> None:
+    (inbox / "1.jsonl").write_text('{"user": "a"}\n')
+    (inbox / "2.csv").write_text(f'user,"{"x" * 200_000}"\na,1\n')
+    packed = bytearray(gzip.compress(b"user\n" + bytes(range(256)) * 99))
+    packed[10:40] = bytes([255] * 30)
+    (inbox / "3.csv.gz").write_bytes(packed)
+    gone = [str(inbox / f"gone.{ending}") for ending in ("csv", "jsonl", "parquet")]
+    rows = read_good_files(spark, [*gone, *map(str, sorted(inbox.iterdir()))]).collect()
+    assert sorted(str(row["problem"]) for row in rows) == ["None", *["damaged_file"] * 5]
