@@ -34,28 +34,29 @@ class Pins:
         found = next(self._manifests(self._folder(increment)), None)
         return None if found is None else _files(found)
 
-    def remove(self, by: str, increment: Increment | None = None, table: str = "*") -> None:
-        """Give up the pin of `increment`, or all that `by` has on `table`."""
-        fs, inner = file_system(self.root)
-        place = f"{table}/*" if increment is None else _place(increment)
-        for path in fs.glob(f"{inner}/{place}/{quote(by, safe='')}.json"):
-            fs.rm(path)
+    def remove(self, by: str, increment: Increment | None = None, table: str = "") -> None:
+        """Give up the pin of `increment`, or all that `by` has on `table` (on any)."""
+        folder = f"{self.root}/{table}" if increment is None else self._folder(increment)
+        for path in self._found(folder):
+            if path.endswith(f"/{quote(by, safe='')}.json"):
+                file_system(self.root)[0].rm(path)
 
     def held(self, table: str) -> set[str]:
         """Every file of `table` that some pin names, relative to the table."""
-        found = self._manifests(f"{self.root}/{table}/*")
+        found = self._manifests(f"{self.root}/{table}")
         return {file.path for manifest in found for file in _files(manifest)}
 
-    def by(self) -> set[str]:
-        """Everybody who pins anything."""
-        return {json.loads(text)["by"] for text in self._manifests(f"{self.root}/*/*")}
-
     def _manifests(self, folder: str) -> Iterator[str]:
-        fs, inner = file_system(folder)
-        for path in sorted(fs.glob(f"{inner}/*.json")):
+        fs, _ = file_system(self.root)
+        for path in self._found(folder):
             text = read_text(fs.unstrip_protocol(path) if "://" in self.root else path)
             if text is not None:
                 yield text
+
+    def _found(self, folder: str) -> list[str]:
+        """Listed, not matched: the lake may lie in a folder that looks like a pattern."""
+        fs, inner = file_system(folder.rstrip("/"))
+        return sorted(path for path in fs.find(inner) if path.endswith(".json"))
 
     def _folder(self, increment: Increment) -> str:
         return f"{self.root}/{_place(increment)}"

@@ -73,6 +73,16 @@ def test_a_lake_may_lie_in_a_folder_that_looks_like_a_pattern(
     lake = Lake(spark, str(tmp_path / "run [1]{a}" / "lake"))
     lake.append_once("t", spark.range(2), app="test", version=0)
     assert lake.read("t").count() == lake.read(Increment("t", 0, 1)).count() == 2
+    first = Increment("t", 0, 1)
+    for by in ("a", "b"):
+        lake.pin(first, by)
+    lake.append_once("t", spark.range(2), app="test", version=1)
+    lake.compact("t")
+    lake.unpin("a")
+    lake.vacuum("t", hours=0)
+    assert lake.read(first).count() == 2, "b pins it"
+    lake.unpin("b")
+    assert lake.pins.held("t") == set()
 
 
 def test_readers_do_not_disturb_each_other(lake: Lake, spark: SparkSession) -> None:
