@@ -16,6 +16,7 @@ from pyspark.sql import functions as F
 
 from jobs.context import Context, log, opened, parser, run
 from recsys_lib.adapters.sources.payloads import read_payloads
+from recsys_lib.clean.recipe import finish_cleaning
 from recsys_lib.clean.reingest import Selection, reingest
 from recsys_lib.clean.report import as_table, by_rule
 from recsys_lib.errors import SettingsError
@@ -29,6 +30,8 @@ from recsys_lib.mapping import Mapping, load_mapping
 def bring_back(context: Context, chosen: Selection, mapping: Mapping) -> dict[str, int]:
     """Take the chosen payloads through `mapping` and the rules again; counts of rows."""
     axis, clean, lake = _axis(context, mapping), context.settings.clean, context.lake
+    # Its rows may be in quarantine, and not in silver yet where what comes back is looked for.
+    finish_cleaning(lake, context.mapping, clean)
     live = sorted({field.source for field in known_fields(lake)})
     staged = ~F.col("source").isin(live)
 

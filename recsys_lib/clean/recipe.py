@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from recsys_lib.clean.judge import judged, known_before, looks_around
 from recsys_lib.clean.late import late
 from recsys_lib.clean.refine import by_item, refined, used
-from recsys_lib.clean.split import repeated_keys, split_checked, suspects
+from recsys_lib.clean.split import IN_MEMORY, left_of, repeated_keys, split_checked, suspects
 from recsys_lib.clean.statistics import Known, known, summarised
 from recsys_lib.errors import LakeError
 from recsys_lib.expressions import stamp
@@ -20,7 +20,6 @@ from recsys_lib.tables import Lake, closed_window
 from recsys_lib.types import Increment
 
 READER = "clean"
-IN_MEMORY = 2_000_000  # keys that one executor may hold at once; beyond, they are shuffled
 ROWS_A_FILE = 250_000  # a small increment shall not leave a file for every core
 
 
@@ -47,10 +46,30 @@ def clean_increment(
     return counts
 
 
+def finish_cleaning(lake: Lake, mapping: Mapping, settings: CleanSettings) -> None:
+    """Clean what was opened and not read to its end, if anything."""
+    if lake.ledger.position("bronze", READER)[0] is not None:
+        clean_increment(lake, None, mapping, settings)
+
+
 def _write(lake: Lake, fresh: Increment, mapping: Mapping, settings: CleanSettings) -> None:
+    """Quarantine first: duplicates are found against silver, which must still be the old one."""
     landed = fresh.to_version
-    number = stamp(F.lit(landed).cast("bigint"))
     told = known_before(lake, landed, settings)
+    try:
+        if lake.done("quarantine", READER, landed):  # killed between the two
+            aside = lake.read("quarantine").where(F.col("landed") == landed)
+            _write_silver(lake, fresh, left_of(lake.read(fresh), aside), settings, told)
+        else:
+            _write_both(lake, fresh, mapping, settings, told)
+    finally:
+        if told is not None:
+            told.forget()
+
+
+def _write_both(
+    lake: Lake, fresh: Increment, mapping: Mapping, settings: CleanSettings, told: Known | None
+) -> None:
     checked = judged(lake, lake.read(fresh), fresh, mapping, settings, told)
     checked = checked.persist() if looks_around(mapping, settings) else checked
     before = accepted(lake, fresh, mapping)
@@ -60,21 +79,32 @@ def _write(lake: Lake, fresh: Increment, mapping: Mapping, settings: CleanSettin
     odd = suspects(checked, repeated if count else None).persist()
     try:
         split = split_checked(checked, repeated if count else None, odd)
-        files = 1 + fresh.rows // ROWS_A_FILE
-        # Quarantine first: duplicates are found against silver, which must still be the old one.
-        once: dict[str, Any] = {"app": READER, "version": landed}
         none = F.lit(None).cast("bigint")  # until the row is re-ingested
-        aside = split.rejected.withColumns({"landed": number, "reingested": none})
-        lake.append_once("quarantine", aside.coalesce(files), **once)
-        valid = split.valid.withColumns({"late": late(closed_window(lake)), "landed": number})
-        valid = with_statistics(lake, valid, landed, settings, told).coalesce(files)
-        lake.append_once("silver", valid, **once)
+        aside = split.rejected.withColumns({"landed": _stamp(fresh), "reingested": none})
+        once: dict[str, Any] = {"app": READER, "version": fresh.to_version}
+        lake.append_once("quarantine", aside.coalesce(_files(fresh)), **once)
+        _write_silver(lake, fresh, split.valid, settings, told)
     finally:
         odd.unpersist()
         found.unpersist()
         checked.unpersist()
-        if told is not None:
-            told.forget()
+
+
+def _write_silver(
+    lake: Lake, fresh: Increment, valid: DataFrame, settings: CleanSettings, told: Known | None
+) -> None:
+    landed = fresh.to_version
+    valid = valid.withColumns({"late": late(closed_window(lake)), "landed": _stamp(fresh)})
+    valid = with_statistics(lake, valid, landed, settings, told).coalesce(_files(fresh))
+    lake.append_once("silver", valid, app=READER, version=landed)
+
+
+def _stamp(fresh: Increment) -> Column:
+    return stamp(F.lit(fresh.to_version).cast("bigint"))
+
+
+def _files(fresh: Increment) -> int:
+    return 1 + fresh.rows // ROWS_A_FILE
 
 
 def with_statistics(

@@ -14,6 +14,7 @@ from recsys_lib.types import CleanSplit
 
 EVENT = ("user", "item", "type", "time", "order", "value", "quantity", "window", "at", "source")
 SILVER = ("key", *EVENT, "item_attributes", "user_attributes")
+IN_MEMORY = 2_000_000  # keys that one executor may hold at once; beyond, they are shuffled
 FIELDS = "fields"  # what the records hold beside: a struct that grows, in live lakes only
 QUARANTINE = ("key", "source", "payload", "rule", "reason", "window", "arrived")
 
@@ -106,6 +107,19 @@ def split_checked(
         return CleanSplit(good.select(*silver), bad)
     alone = good.join(repeated.select("hash"), "hash", "left_anti")
     return CleanSplit(alone.select(*silver).unionByName(kept), bad)
+
+
+def left_of(rows: DataFrame, aside: DataFrame) -> DataFrame:
+    """The silver side of bronze `rows`, of which those `aside` are in quarantine already: the same
+    by whatever settings and silver there are by now. Of rows that are alike the smallest stays."""
+    alike = [name for name in QUARANTINE if name not in ("rule", "reason")]
+    gone = aside.groupBy(*alike).agg(F.count(F.lit(1)).alias("gone")).alias("q")
+    order = [F.col(name).desc_nulls_first() for name in EVENT]
+    rank = F.row_number().over(Window.partitionBy(*alike).orderBy(*order))
+    same = [F.col(f"r.{name}").eqNullSafe(F.col(f"q.{name}")) for name in alike]
+    ranked = rows.withColumn("rank", rank).alias("r").join(gone, same, "left")
+    left = ranked.where("q.gone IS NULL OR r.rank > q.gone")
+    return left.select(*(F.col(f"r.{name}") for name in _silver(rows)))
 
 
 def _silver(checked: DataFrame) -> list[str]:

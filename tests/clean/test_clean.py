@@ -118,11 +118,11 @@ def test_every_bronze_row_is_in_silver_or_in_quarantine(lake: Lake) -> None:
     assert (lake.read("silver").count(), lake.read("quarantine").count()) == (2, 3)
 
 
-def test_killed_between_quarantine_and_silver_the_same_rows_come_out(lake: Lake) -> None:
-    class KilledError(Exception):
-        pass
+class KilledError(Exception):
+    pass
 
-    arrive(lake, 0, {}, {"user": None}, {"key": "k0"})
+
+def killed_before_silver(lake: Lake, limits: CleanSettings) -> None:
     append = lake.append_once
 
     def dying(table: str, rows: DataFrame, **told: Any) -> bool:
@@ -132,12 +132,30 @@ def test_killed_between_quarantine_and_silver_the_same_rows_come_out(lake: Lake)
 
     lake.append_once = dying  # type: ignore[method-assign, assignment]
     with pytest.raises(KilledError):
-        clean_increment(lake, 4, MAPPING, CleanSettings())
+        clean_increment(lake, 4, MAPPING, limits)
     lake.append_once = append  # type: ignore[method-assign]
+
+
+def test_killed_between_quarantine_and_silver_the_same_rows_come_out(lake: Lake) -> None:
+    arrive(lake, 0, {}, {"user": None}, {"key": "k0"})
+    killed_before_silver(lake, CleanSettings())
     arrive(lake, 1, {"key": "k0"})
     counts = clean_increment(lake, 4, MAPPING, CleanSettings())
     assert (counts["rows"], counts["silver"], counts["quarantine"]) == (3, 1, 2)
     assert clean_increment(lake, 5, MAPPING, CleanSettings())["by_rule"] == {"duplicate": 1}
+
+
+def test_killed_there_other_settings_move_no_row_that_was_judged(lake: Lake) -> None:
+    day = [datetime(2020, 1, n, tzinfo=UTC) for n in (5, 6)]
+    same = {"key": "same", "payload": "s"}
+    rows = [{"value": 9.0}, {"rejected": "gift"}, {"value": 1.0}, {"user": None, "window": None}]
+    arrive(lake, 0, *rows, {**same, "time": day[1]}, {**same, "time": day[0]})
+    killed_before_silver(lake, CleanSettings(max_value=5.0))
+    counts = clean_increment(lake, 4, MAPPING, CleanSettings(off=("gift",), max_value=0.5))
+    by_rule = {"duplicate": 1, "gift": 1, "max_value": 1, "missing_user": 1}
+    assert counts == {"rows": 6, "silver": 2, "quarantine": 4, "by_rule": by_rule}
+    kept = lake.read("silver").select("key", "time").collect()
+    assert {row["key"]: row["time"].day for row in kept} == {"k2": 5, "same": 5}
 
 
 def test_killed_before_the_ledger_nothing_is_written_twice(lake: Lake) -> None:

@@ -11,13 +11,18 @@ import pytest
 
 from jobs.context import Context
 from jobs.prepare import _due, settle
+from jobs.reingest import bring_back
 from recsys_lib.adapters.lake import Lake
 from recsys_lib.adapters.sources.replay import ReplayFolder
+from recsys_lib.clean.reingest import Selection
 from recsys_lib.errors import SourceError
+from recsys_lib.mapping import Mapping
 from recsys_lib.settings import load_settings
 from recsys_lib.tables import closed_window
-from tests.clean.test_clean import GOOD, MAPPING, arrive
+from tests.clean.test_clean import GOOD, MAPPING, arrive, killed_before_silver
 
+GIFT = '{"u": "x", "i": "y", "t": "2020-01-03"}'
+WINDOWS = {"history": 1, "start": "2020-01-01"}
 ONCE: dict[str, Any] = {"app": "test", "version": 0}
 
 
@@ -79,3 +84,14 @@ def test_a_history_that_ends_before_the_first_window_is_refused_with_what_to_do(
     silver(lake, *places)
     with pytest.raises(SourceError, match=f"{told}.*another --out"):
         _due(context(lake, tmp_path))
+
+
+def test_a_reingest_first_cleans_what_a_killed_landing_left(lake: Lake, tmp_path: Path) -> None:
+    arrive(lake, 0, at(0.2, key="a"), at(0.3, key="b", rejected="gift", payload=GIFT))
+    live = context(lake, tmp_path)
+    killed_before_silver(lake, live.settings.clean)
+    corrected = Mapping.model_validate({**MAPPING.model_dump(), "windows": WINDOWS})
+    counts = bring_back(live, Selection("gift"), corrected)
+    assert counts["selected"] == 1
+    assert lake.ledger.position("bronze", "clean")[0] is None
+    assert "a" in {row["key"] for row in lake.read("silver").collect()}
