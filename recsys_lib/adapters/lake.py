@@ -8,7 +8,7 @@ the tiny ledger go through delta-rs, which answers in milliseconds and without t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from delta.tables import DeltaTable as SparkTable
@@ -283,15 +283,20 @@ class Lake:
 
     def vacuum(self, table: str, hours: int | None = None) -> int:
         """Delete files that no version of the last `hours` (lake.keep_hours) has, no pin names
-        and no known reader has still to read; how many. What is as old in the log goes too, where
-        a checkpoint sums it up."""
+        and no known reader has still to read or has begun with; how many. What is as old in the
+        log goes too, where a checkpoint sums it up."""
         held = {*self.pins.held(table)}
-        behind = self.ledger.behind(table)
+        behind, opened = self.ledger.behind(table), self.ledger.opened(table)
         if behind is not None:
             held |= added_since(self.path(table), behind)
+        for version in opened:
+            with suppress(LakeError):  # an older one has let it go: that shall not stop this
+                whole = Increment(table, 0, version + 1)
+                held |= {file.path for file in appended_files(self.path(table), whole)}
         kept = self.settings.keep_hours if hours is None else hours
         deleted = vacuum(self.path(table), kept, held | self.pins.held(table))
-        trim_log(self.path(table), kept, behind)
+        needed = opened if behind is None else {*opened, behind}
+        trim_log(self.path(table), kept, min(needed, default=None))
         return deleted
 
     def _appended(self, increment: Increment) -> DataFrame:

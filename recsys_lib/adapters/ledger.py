@@ -85,6 +85,23 @@ class Ledger:
         end: int | None = pc.min(read.aggregate([("to_version", "max")])["to_version_max"]).as_py()
         return end
 
+    def opened(self, table: str) -> set[int]:
+        """Versions of `table` that a reader may ask for again: the last ones of what was opened and
+        not read to its end. `NAME:window` is opened for what NAME reads as that window."""
+        rows = self.rows(table)
+        read = [row for row in rows if row["state"] == "read"]
+        windows = {f"{row['reader']}:{row['window']}" for row in read}
+        ends: dict[str, int] = {}
+        for row in read:
+            ends[row["reader"]] = max(row["to_version"], ends.get(row["reader"], 0))
+        return {
+            row["to_version"] - 1
+            for row in rows
+            if row["state"] == "open"
+            and row["reader"] not in windows
+            and ends.get(row["reader"], 0) < row["to_version"]
+        }
+
     def recorded(self, table: str, reader: str, window: int) -> dict[str, Any] | None:
         """The row with which `reader` closed `window`, or None: not closed yet."""
         found = _found(self._log(), table, reader)

@@ -130,6 +130,26 @@ def test_what_a_reader_has_still_to_read_is_not_vacuumed(
     assert lake.vacuum("t", hours=0) == 2
 
 
+@pytest.mark.parametrize("reader", ["features", "features:7"])
+def test_the_table_as_a_reader_began_with_it_is_kept_until_it_has_read_it(
+    spark: SparkSession, tmp_path: Path, reader: str
+) -> None:
+    lake = grown(spark, tmp_path, 2)
+    first = Increment("t", 0, 2)
+    lake.mark_read(Increment("t", 0, 1), "features", window=5)
+    if ":" in reader:  # nothing is new, but what was read before is due
+        lake.mark_read(first, "features", window=6)
+        first = Increment("t", 2, 2)
+    lake.ledger.write(first, reader, "open", window=7)
+    append(lake, 2)
+    DeltaTable(lake.path("t")).create_checkpoint()
+    lake.compact("t")
+    lake.vacuum("t", hours=0)
+    assert sorted(row["id"] for row in lake.read("t", version=1).collect()) == [0, 1]
+    lake.mark_read(first, "features", window=7)
+    assert lake.vacuum("t", hours=0) == 2, "the third is still to be read"
+
+
 def test_a_compaction_alone_is_no_increment(spark: SparkSession, tmp_path: Path) -> None:
     lake = grown(spark, tmp_path, 2)
     first = lake.next_increment("t", "r")
