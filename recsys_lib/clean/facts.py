@@ -89,12 +89,18 @@ def with_user_events(rows: DataFrame, landed: DataFrame, per: str) -> DataFrame:
 
 
 def with_sales(
-    rows: DataFrame, silver: DataFrame | None, mapping: Mapping, settings: CleanSettings
+    rows: DataFrame,
+    silver: DataFrame | None,
+    mapping: Mapping,
+    settings: CleanSettings,
+    *,
+    broadcast: bool,
 ) -> DataFrame:
     """`_sold`: whether the user bought the item before, for rows that say it was taken back.
 
     A sale is an event of a target type in silver, or one of `rows` that is no return itself, up to
-    `return_windows` windows before.
+    `return_windows` windows before. Users and items of the returns fit into memory where
+    `broadcast` says so.
     """
     returned = F.col("rejected") == RETURN
     back = rows.where(returned).select("user", "item").distinct()
@@ -103,7 +109,8 @@ def with_sales(
     sales = rows.where(F.col("rejected").isNull() & sale).select(*columns)
     if silver is not None:
         sales = sales.unionByName(silver.where(sale).select(*columns))
-    mine = sales.join(F.broadcast(back), ["user", "item"], "left_semi")
+    back = F.broadcast(back) if broadcast else back
+    mine = sales.join(back, ["user", "item"], "left_semi")
     before = F.coalesce(F.col("a.time") >= F.col("s.time"), F.col("a.window") >= F.col("s.window"))
     if settings.return_windows is not None:
         before &= F.col("s.window") >= F.col("a.window") - settings.return_windows

@@ -9,7 +9,7 @@ from recsys_lib.clean.facts import numbers, with_fences, with_sales, with_user_e
 from recsys_lib.clean.near import near_keys
 from recsys_lib.clean.refine import by_item, used
 from recsys_lib.clean.rules import near_duplicate
-from recsys_lib.clean.split import check_rows
+from recsys_lib.clean.split import IN_MEMORY, check_rows
 from recsys_lib.clean.statistics import Known, known
 from recsys_lib.mapping import Mapping
 from recsys_lib.settings import CleanSettings
@@ -27,16 +27,17 @@ def judged(
 ) -> DataFrame:
     """`rows` of bronze with `rule` and `reason` (see `check_rows`).
 
-    `fresh` says which windows they are of, and up to which version of bronze counts; `before` is
-    what was known of numbers. Silver must be as it was before these rows. What is not set costs
-    nothing: each fact is looked up only for its own rule.
+    `fresh` says how many they are, of which windows, and up to which version of bronze counts;
+    `before` is what was known of numbers. Silver must be as it was before these rows. What is not
+    set costs nothing: each fact is looked up only for its own rule.
     """
     silver = lake.read("silver") if lake.exists("silver") else None
     if settings.max_user_events is not None:
         landed = _of_windows(lake.read("bronze", version=fresh.to_version - 1), fresh, 0)
         rows = with_user_events(rows, landed, settings.user_events_per)
     if mapping.returns is not None:
-        rows = with_sales(rows, _recent(silver, fresh, settings), mapping, settings)
+        recent = _recent(silver, fresh, settings)
+        rows = with_sales(rows, recent, mapping, settings, broadcast=fresh.rows <= IN_MEMORY)
     if any(column.outlier != "off" for column in numbers(settings).values()):
         rows = with_fences(rows, before, settings)
     checked = check_rows(rows, mapping, settings)

@@ -19,7 +19,7 @@ from recsys_lib.clean.judge import judged, known_before
 from recsys_lib.clean.late import late
 from recsys_lib.clean.recipe import accepted
 from recsys_lib.clean.refine import refined
-from recsys_lib.clean.split import repeated_keys, split_checked
+from recsys_lib.clean.split import IN_MEMORY, repeated_keys, split_checked
 from recsys_lib.errors import SourceError
 from recsys_lib.mapping import Mapping
 from recsys_lib.settings import CleanSettings
@@ -128,12 +128,15 @@ def _parsed(asked: DataFrame, parse: Parse, mapping: Mapping) -> DataFrame:
 
 def _good(lake: Lake, parsed: DataFrame, mapping: Mapping, settings: CleanSettings) -> DataFrame:
     """What would have been silver had it come now; silver's columns."""
-    ends = parsed.agg(F.min("window").alias("first"), F.max("window").alias("last")).collect()[0]
+    told = {"rows": F.count(F.lit(1)), "first": F.min("window"), "last": F.max("window")}
+    rows, first, last = parsed.agg(*(it.alias(name) for name, it in told.items())).collect()[0]
     now = lake.version("bronze") + 1
-    span = Increment("bronze", 0, now, first_window=ends["first"], last_window=ends["last"])
+    span = Increment("bronze", 0, now, rows=rows, first_window=first, last_window=last)
     before = known_before(lake, now + 1, settings)
     checked = judged(lake, parsed, span, mapping, settings, before)
-    split = split_checked(checked, repeated_keys(checked, accepted(lake, span, mapping)))
+    there = accepted(lake, span, mapping)
+    repeated = repeated_keys(checked, there, broadcast=rows <= IN_MEMORY)
+    split = split_checked(checked, repeated)
     return refined(split.valid, before, None, settings)
 
 

@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 
 from recsys_lib.adapters.lake import Lake
+from recsys_lib.clean import judge
 from recsys_lib.clean.late import closable_window
 from recsys_lib.clean.near import near_keys
 from recsys_lib.clean.recipe import clean_increment
 from recsys_lib.features.recipe import prepare_window
 from recsys_lib.mapping import Mapping
 from recsys_lib.settings import CleanSettings, FeatureSettings, WatermarkSettings
+from recsys_lib.types import Increment
 from tests.clean.test_clean import MAPPING, arrive
 
 START = datetime(2020, 1, 5, tzinfo=UTC)
@@ -111,6 +113,17 @@ def test_return_without_sale_is_quarantined_apart_from_a_return(lake: Lake) -> N
         "nobody": "missing_user",
     }
     assert kept(lake) == ["sale", "viewed"]
+
+
+@pytest.mark.parametrize(("most", "sent"), [(2, True), (1, False)])
+def test_returns_are_sent_whole_to_every_executor_only_where_they_are_few(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, most: int, sent: bool
+) -> None:
+    arrive(lake, 0, at(0, key="sale"), at(50, key="back", rejected="return"))
+    fresh = Increment("bronze", 0, 1, rows=2)
+    monkeypatch.setattr(judge, "IN_MEMORY", most)
+    rows = judge.judged(lake, lake.read(fresh), fresh, RETURNS, CleanSettings(), None)
+    assert ("broadcast" in rows._jdf.queryExecution().logical().toString().lower()) is sent
 
 
 def test_what_comes_after_its_window_was_closed_is_marked_late(lake: Lake) -> None:

@@ -10,9 +10,11 @@ from pyspark.sql import functions as F
 
 from recsys_lib.adapters.lake import Lake
 from recsys_lib.adapters.sources.payloads import read_payloads
+from recsys_lib.clean import reingest as bringing
 from recsys_lib.clean.recipe import clean_increment
 from recsys_lib.clean.reingest import Selection, reingest
 from recsys_lib.clean.report import as_table, by_rule
+from recsys_lib.clean.split import repeated_keys
 from recsys_lib.errors import SourceError
 from recsys_lib.ingest.axis import find_axis
 from recsys_lib.ingest.bronze import check_mapping, parse
@@ -88,6 +90,22 @@ def test_what_the_fix_makes_good_lands_once_and_the_rest_stays(shop: Lake) -> No
     stamped = parsed.withColumns({"arrived": F.current_timestamp(), "batch": F.lit(1)})
     shop.append_once("bronze", stamped, app="test", version=1)
     assert clean_increment(shop, 1, FIXED, SETTINGS)["by_rule"] == {"duplicate": 1}
+
+
+@pytest.mark.parametrize(("most", "sent"), [(3, True), (2, False)])
+def test_keys_are_sent_whole_to_every_executor_only_where_they_are_few(
+    shop: Lake, monkeypatch: pytest.MonkeyPatch, most: int, sent: bool
+) -> None:
+    asked: list[bool] = []
+
+    def spied(*rows: Any, broadcast: bool = True) -> DataFrame:
+        asked.append(broadcast)
+        return repeated_keys(*rows, broadcast=broadcast)
+
+    monkeypatch.setattr(bringing, "IN_MEMORY", most)
+    monkeypatch.setattr(bringing, "repeated_keys", spied)
+    assert back(shop, "bad_time")["landed"] == 2
+    assert asked == [sent]
 
 
 def test_what_is_not_json_is_still_unreadable_and_other_rules_still_hold(shop: Lake) -> None:
