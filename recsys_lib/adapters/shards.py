@@ -171,7 +171,9 @@ class CatalogReader:
     neighbour_decay: float = 1.0
 
     def __call__(self) -> Catalog:
-        words = self._table("vocabulary", pc.field("window") < self.before)
+        # Users are most of it, and nobody asks for their ids here.
+        known = (pc.field("window") < self.before) & (pc.field("kind") != "user")
+        words = self._table("vocabulary", known)
         kinds = words.column("kind").to_numpy(zero_copy_only=False)
         items = words.filter(pa.array(kinds == "item"))
         index = items.column("index").to_numpy()

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from deltalake import write_deltalake
 
-from recsys_lib.adapters.shards import SequenceRows
+from recsys_lib.adapters.shards import CatalogReader, SequenceRows
 from recsys_lib.errors import LakeError
 from recsys_lib.model.stats import FEATURES, LIFT, item_stats
 from recsys_lib.types import Exemplars
@@ -130,6 +131,25 @@ def test_the_shop_is_read_as_it_was_when_a_window_began(tmp_path: Path) -> None:
         assert shop_then.stats.first == 0
         expected = expected.with_kinds(shop_then.attributes)
         np.testing.assert_array_equal(shop_then.stats.values, expected.values)
+
+
+def test_ids_of_users_are_not_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop, kinds, read = Shop(tmp_path), set[str](), CatalogReader._table
+    shop.land(1, [[(1, 1.0)]], items=1)
+    named = {"kind": ["user", "user.city"], "id": ["u1", "Rome"]}
+    index, window = pa.array([9, 3], pa.int32()), pa.array([1, 1], pa.int32())
+    rows = pa.table({**named, "index": index, "window": window})
+    write_deltalake(shop.path("vocabulary"), rows, mode="append")
+
+    def spied(reader: CatalogReader, name: str, where: pc.Expression) -> pa.Table:
+        found = read(reader, name, where)
+        kinds.update(found.column("kind").to_pylist() if name == "vocabulary" else [])
+        return found
+
+    monkeypatch.setattr(CatalogReader, "_table", spied)
+    told = replace(shop.reader(before=2), user_attributes=("city",))()
+    assert (told.profile, told.ids.tolist()) == ((3,), ["", "i1"])
+    assert kinds == {"item", "type", "item.kind", "user.city"}
 
 
 def test_plans_are_known_up_to_the_window_that_begins_and_no_further(tmp_path: Path) -> None:
