@@ -102,8 +102,8 @@ def at_least(least: int) -> Callable[[str], int]:
 
 def settings_of(args: argparse.Namespace) -> Settings:
     """Settings of the command line. Raises SettingsError."""
-    out = [f"run.out={args.out}"] if args.out else []
-    return load_settings(args.config, [*args.set, *out])
+    out = {"run": {"out": args.out}} if args.out else {}
+    return load_settings(args.config, args.set, out)
 
 
 @contextmanager

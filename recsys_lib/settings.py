@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import date
+from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
@@ -104,12 +104,6 @@ class HttpSettings(Section):
     max_wait_seconds: float = Field(60.0, gt=0, description="longest pause before a retry")
     timeout_seconds: float = Field(30.0, gt=0)
 
-    @field_validator("start", mode="before")
-    @classmethod
-    def _text(cls, value: Any) -> Any:
-        """YAML reads 2024-01-01 as a date."""
-        return value.isoformat() if isinstance(value, date) else value
-
 
 class JdbcSettings(Section):
     """MySQL tables with a time of change (see `recsys_lib.adapters.sources.jdbc`)."""
@@ -189,6 +183,16 @@ class CleanSettings(Section):
     quantity: FilledSettings = FilledSettings()
     price: ColumnSettings = Field(ColumnSettings(), description="of one piece: value / quantity")
     crosses: dict[str, CrossSettings] = Field({}, description="silver column cross_<name>: of what")
+
+    @field_validator("earliest")
+    @classmethod
+    def _iso(cls, value: str) -> str:
+        """As Spark reads it too; of what it does not read, no event would have a window."""
+        try:
+            found = datetime.fromisoformat(value)
+        except ValueError:
+            raise ValueError(f"must be an ISO date or time, 1990-01-01, got {value!r}") from None
+        return value if value == found.date().isoformat() else found.isoformat()
 
 
 class FeatureSettings(Section):
@@ -513,11 +517,13 @@ S = TypeVar("S", bound=Section)
 
 
 class _PlainYaml(yaml.SafeLoader):
-    """YAML in which only true and false are booleans: `off`, `no` and `on` are words, as in 1.2."""
+    """YAML in which only true and false are booleans: `off`, `no` and `on` are words, as in 1.2.
+    Dates are words too."""
 
 
+_NO_WORDS = ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp")
 _PlainYaml.yaml_implicit_resolvers = {
-    first: [pair for pair in pairs if pair[0] != "tag:yaml.org,2002:bool"]
+    first: [pair for pair in pairs if pair[0] not in _NO_WORDS]
     for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _PlainYaml.add_implicit_resolver(
@@ -525,8 +531,13 @@ _PlainYaml.add_implicit_resolver(
 )
 
 
-def load_settings(path: str | Path | None = None, overrides: list[str] | None = None) -> Settings:
-    """Read base.yaml beside `path`, then `path`, then `section.key=value` overrides.
+def load_settings(
+    path: str | Path | None = None,
+    overrides: list[str] | None = None,
+    given: dict[str, Any] | None = None,
+) -> Settings:
+    """Read base.yaml beside `path`, then `path`, then `section.key=value` overrides, then what is
+    `given` as it is to be.
 
     Raises SettingsError with every fault of all of them at once.
     """
@@ -541,6 +552,7 @@ def load_settings(path: str | Path | None = None, overrides: list[str] | None = 
         merged = _merged(merged, _mapping_of(file, faults))
     for text in overrides or []:
         merged = _merged(merged, _override(text, faults))
+    merged = _merged(merged, given or {})
     source = ", ".join(str(file) for file in files) or "settings"
     return validate(Settings, merged, source, faults)
 

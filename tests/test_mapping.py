@@ -39,6 +39,11 @@ def test_user_item_time_and_history_are_enough(tmp_path: Path) -> None:
     assert (mapping.items, mapping.users, mapping.rejects) == (None, None, {})
 
 
+def test_the_first_day_needs_no_quotes(tmp_path: Path) -> None:
+    text = SMALL.replace("history: 2", "history: 2, start: 2026-01-05")
+    assert load_mapping(written(tmp_path, text)).windows.start == "2026-01-05"
+
+
 def test_a_mapping_is_frozen(tmp_path: Path) -> None:
     mapping = load_mapping(written(tmp_path, SMALL))
     with pytest.raises(ValidationError, match="frozen"):

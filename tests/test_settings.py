@@ -186,3 +186,16 @@ def test_a_file_that_is_not_text_is_a_fault(tmp_path: Path) -> None:
 def test_an_override_without_section_key_and_value_is_a_fault(text: str) -> None:
     with pytest.raises(SettingsError, match=r"--set must be section\.key=value"):
         load_settings(overrides=[text])
+
+
+def test_a_date_needs_no_quotes(tmp_path: Path) -> None:
+    assert load_settings(overrides=["clean.earliest=1980-01-01"]).clean.earliest == "1980-01-01"
+    file = written(tmp_path, "http: {start: 2026-01-05}\nclean: {earliest: 1980-01-01 10:00:00}")
+    settings = load_settings(file)
+    assert (settings.http.start, settings.clean.earliest) == ("2026-01-05", "1980-01-01T10:00:00")
+
+
+@pytest.mark.parametrize("text", ["01/05/2020", "soon", "2020-13-01"])
+def test_a_date_that_cannot_be_read_is_refused(tmp_path: Path, text: str) -> None:
+    told = f"clean.earliest: must be an ISO date or time, 1990-01-01, got {text!r}"
+    assert faults_of(tmp_path, f"clean: {{earliest: {text}}}") == [told]

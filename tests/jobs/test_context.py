@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from jobs import evaluate, ingest, promote, recommend, replay, train, vacuum, write_back
-from jobs.context import Context, _kept_mapping
+from jobs.context import Context, _kept_mapping, parser, settings_of
 from recsys_lib.adapters.alone import alone
 from recsys_lib.adapters.lake import Lake
 from recsys_lib.errors import LakeError, SettingsError
@@ -37,6 +37,13 @@ def test_a_mapping_can_be_corrected_until_something_has_landed_by_it(
     assert given(user="visitor") == "visitor"
     with pytest.raises(SettingsError, match="another mapping; use it again, or another --out"):
         given(user="visitr")
+
+
+@pytest.mark.parametrize("out", ["2024", "my run #2", "a: b", "null"])
+def test_the_run_folder_is_called_as_the_command_line_says(out: str) -> None:
+    args = parser(None).parse_args(["--out", out, "--set", "run.seed=3", "--set", "run.out=other"])
+    run = settings_of(args).run
+    assert (run.out, run.seed) == (out, 3)
 
 
 @pytest.mark.parametrize(
