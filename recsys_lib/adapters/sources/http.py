@@ -34,6 +34,7 @@ from recsys_lib.adapters.sources.feed import Feed, record, secret
 from recsys_lib.errors import SettingsError, SourceError
 from recsys_lib.settings import HttpSettings
 
+PAST = object()
 AGAIN = (408, 425, 429, 500, 502, 503, 504)
 
 
@@ -49,25 +50,38 @@ class Api:
         """Records of all pages of the window [start, end). Raises SourceError."""
         settings = self.settings
         page: Any = None if settings.next_page else 1
+        before: list[Any] = []
+        asked: set[str] = set()
         while True:
             answer = self._page(start, end, page)
-            found = _at(answer, settings.records)
+            found = [] if answer is PAST else _at(answer, settings.records)
             if not isinstance(found, list):
                 raise SourceError(
                     f"{settings.url}: http.records must lead to a list, {settings.records!r} leads "
                     f"to {type(found).__name__} in an answer with {_keys(answer)}"
                 )
-            yield from found
             if settings.next_page:
+                yield from found
                 page = _at(answer, settings.next_page)
                 if page in (None, ""):
                     return
+                if str(page) in asked:
+                    wish = f"{page!r} again; look at http.next_page and http.page_parameter"
+                    raise SourceError(f"{settings.url}: it names the next page {wish}")
+                asked = {*asked, str(page)}
             elif not found:
                 return
+            elif found == before:
+                wish = (
+                    f"look at http.page_parameter, {settings.page_parameter!r}, or http.next_page"
+                )
+                raise SourceError(f"{settings.url}: page {page} is the same as the last; {wish}")
             else:
-                page += 1
+                yield from found
+                page, before = page + 1, found
 
     def _page(self, start: str, end: str, page: Any) -> Any:
+        """The answer; PAST where the API has no such page, as some say it behind the last one."""
         settings = self.settings
         asked = {settings.start_parameter: start, settings.end_parameter: end}
         asked = {**settings.parameters, **asked}
@@ -81,6 +95,8 @@ class Api:
                 return self._get(url)
             except urllib.error.HTTPError as error:
                 told = f"{error.code} {error.reason}"
+                if error.code == 404 and not settings.next_page and page > 1:
+                    return PAST
                 if error.code not in AGAIN:
                     raise SourceError(self._refused(error, url)) from None
                 wait = _retry_after(error.headers.get("Retry-After"))

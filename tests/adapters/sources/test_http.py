@@ -51,6 +51,33 @@ def test_a_named_next_page_is_followed(shop: ShopApi) -> None:
     assert [query.get("page") for query in shop.asked] == [None, "x"]
 
 
+def answers(shop: ShopApi, *found: Any) -> None:
+    shop.moods = [(200, {}, json.dumps(answer).encode()) for answer in found]
+
+
+def test_an_api_that_knows_no_pages_is_told_instead_of_asked_for_ever(shop: ShopApi) -> None:
+    answers(shop, *[{"data": [1, 2]}] * 9)
+    with pytest.raises(SourceError, match=r"page 2 is the same as the last; .*'page'"):
+        asked(shop)
+    assert len(shop.asked) == 2
+
+
+def test_a_next_page_that_comes_again_is_told(shop: ShopApi) -> None:
+    answers(shop, *[{"data": [n], "next": "ab"[n % 2]} for n in range(9)])
+    with pytest.raises(SourceError, match=r"it names the next page 'a' again; .*http\.next_page"):
+        asked(shop, next_page="next")
+    assert len(shop.asked) == 3
+
+
+def test_an_api_without_a_page_behind_the_last_has_come_to_its_end(shop: ShopApi) -> None:
+    answers(shop, {"data": [1, 2]})
+    shop.moods = [*shop.moods, (404, {}, b"")]
+    assert asked(shop) == [1, 2]
+    shop.moods = [(404, {}, b"")]
+    with pytest.raises(SourceError, match=r"404 .*look at http\.url"):
+        asked(shop)
+
+
 def test_a_busy_api_is_asked_again_after_the_time_it_names(shop: ShopApi) -> None:
     shop.moods = [(429, {"Retry-After": "7"}, b""), (503, {}, b""), (200, {}, b"{half an answ")]
     waits: list[float] = []
