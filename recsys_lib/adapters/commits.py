@@ -127,6 +127,8 @@ def _files_of_version(path: str, increment: Increment) -> list[DataFile]:
     try:
         table = DeltaTable(path, version=version)
     except DeltaError as error:
+        if _text(path, version) is not None:
+            raise  # it is there: something else is wrong
         raise _cleaned(increment, version) from error
     listed = pa.table(table.get_add_actions(flatten=True))
     for place, field_ in enumerate(listed.schema):
@@ -156,8 +158,12 @@ def _latest(path: str) -> int:
 
 
 def _commit(path: str, version: int) -> list[dict[str, Any]] | None:
-    text = read_text(f"{path}/_delta_log/{version:020d}.json")
+    text = _text(path, version)
     return None if text is None else [json.loads(line) for line in text.splitlines()]
+
+
+def _text(path: str, version: int) -> str | None:
+    return read_text(f"{path}/_delta_log/{version:020d}.json")
 
 
 def _changes_data(action: dict[str, Any]) -> bool:
@@ -171,6 +177,6 @@ def _data_file(add: dict[str, Any]) -> DataFile:
 
 def _cleaned(increment: Increment, version: int) -> LakeError:
     return LakeError(
-        f"version {version} of {increment.table} is no longer in its log; raise "
-        "delta.logRetentionDuration, or pin increments before they are cleaned up"
+        f"version {version} of {increment.table} is no longer in its log: a vacuum "
+        "took it; raise lake.keep_hours, or pin increments for as long as they are needed"
     )

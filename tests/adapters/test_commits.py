@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from deltalake import CommitProperties, Transaction, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake.exceptions import DeltaError
 
 from recsys_lib.adapters.commits import (
     DataFile,
@@ -17,6 +18,7 @@ from recsys_lib.adapters.commits import (
     span_of,
     written_rows,
 )
+from recsys_lib.errors import LakeError
 from recsys_lib.types import Increment
 
 
@@ -73,3 +75,19 @@ def test_the_rows_of_one_write_are_told_by_its_transaction(tmp_path: Path) -> No
     assert len(added_since(path, 1)) == 1
     assert rows_of(appended_files(path, Increment("t", 0, 2))) == 5
     assert rows_of(appended_files(path, Increment("t", 1, 2))) == 3
+
+
+def test_only_a_version_that_the_log_has_forgotten_is_told_as_such(tmp_path: Path) -> None:
+    table = str(tmp_path / "t")
+    for _ in range(2):
+        write_deltalake(table, pa.table({"n": [1]}), mode="append")
+    first, commit = Increment("t", 0, 1), Path(table, "_delta_log", f"{0:020d}.json")
+    whole = commit.read_text()
+    commit.write_text("{")
+    with pytest.raises(DeltaError):
+        appended_files(table, first)
+    commit.write_text(whole)
+    DeltaTable(table).create_checkpoint()
+    commit.unlink()
+    with pytest.raises(LakeError, match=r"no longer in its log.*lake\.keep_hours"):
+        appended_files(table, first)

@@ -3,17 +3,18 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
 from jobs import train, turn
 from jobs.shipping import Shipping
 from jobs.shop import strange_increments
 from jobs.train import _lesson, _unpin_superseded, lesson, ranks_for
 from recsys_lib.adapters.lake import Lake
-from recsys_lib.errors import RanksError
+from recsys_lib.errors import RanksError, SourceError
 from recsys_lib.features.recipe import prepare_window
 from recsys_lib.mapping import Mapping
 from recsys_lib.settings import CompressSettings, FeatureSettings, Settings
@@ -176,3 +177,18 @@ def test_a_turn_goes_on_with_a_first_version_that_was_not_promoted_yet(
         context: Any = SimpleNamespace(lake=SimpleNamespace(read=lambda _: silver))
         context.tracking = tracking
         assert turn.due(context) == windows
+
+
+def test_a_target_is_found_among_however_many_types(lake: Lake) -> None:
+    names = F.concat(F.lit("t"), F.format_string("%05d", "id"))
+    rows = lake.spark.range(3000).select(F.lit("type").alias("kind"), names.alias("id"))
+    lake.append_once("vocabulary", rows.coalesce(1), app="test", version=0)
+
+    def check(*targets: str) -> None:
+        mapping = MAPPING.model_copy(update={"targets": targets})
+        train._check_targets(cast(Any, SimpleNamespace(lake=lake, mapping=mapping)))
+
+    check()
+    check("t02999", "sold")
+    with pytest.raises(SourceError, match=r"got \['sold'\], but it has \['t00000', .*'t00009'\]"):
+        check("sold")
