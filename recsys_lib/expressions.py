@@ -97,11 +97,9 @@ def faults(texts: Named[str, str | None], rows: DataFrame, *, boolean: Prefix = 
     return found
 
 
-def check(
-    source: str, texts: Named[str, str | None], rows: DataFrame, *, boolean: Prefix = ()
-) -> None:
+def check(source: str, texts: Named[str, str | None], rows: DataFrame) -> None:
     """Raises SettingsError with every fault of `texts` at once."""
-    wrong = faults(texts, rows, boolean=boolean)
+    wrong = faults(texts, rows)
     if wrong:
         raise SettingsError(source, wrong)
 

@@ -53,7 +53,6 @@ class Lake(Protocol):
         on: Sequence[str],
         app: str,
         version: int,
-        newer: str | None = None,
         set_: Mapping[str, str] | None = None,
         gone: str | None = None,
         properties: Mapping[str, str] | None = None,

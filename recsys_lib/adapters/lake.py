@@ -168,26 +168,21 @@ class Lake:
         on: Sequence[str],
         app: str,
         version: int,
-        newer: str | None = None,
         set_: Mapping[str, str] | None = None,
         gone: str | None = None,
         properties: Mapping[str, str] | None = None,
     ) -> bool:
         """Update the rows that agree in `on`, insert the others; one row per key in `rows`.
 
-        `newer` names a column: a row is replaced only where it is not older. `set_` gives SQL
-        over `old` and `new` for columns that are not simply replaced. Rows for which the SQL `gone`
-        over `old` holds are deleted where `rows` has none of their key. Columns that the table
-        lacks are added to it; `properties` as for `append_once`.
+        `set_` gives SQL over `old` and `new` for columns that are not simply replaced. Rows for
+        which the SQL `gone` over `old` holds are deleted where `rows` has none of their key.
+        Columns that the table lacks are added to it; `properties` as for `append_once`.
         """
         if not self.exists(table):
             return self.append_once(table, rows, app=app, version=version, properties=properties)
         if self.done(table, app, version):
             return False
         match = " AND ".join(f"old.`{c}` = new.`{c}`" for c in on)
-        condition = None
-        if newer is not None:
-            condition = f"coalesce(new.`{newer}` >= old.`{newer}`, true)"
         values: dict[str, str | Column] = {f"`{c}`": f"new.`{c}`" for c in rows.columns}
         values = {**values, **{f"`{c}`": text for c, text in (set_ or {}).items()}}
         merge = (
@@ -195,7 +190,7 @@ class Lake:
             .alias("old")
             .merge(rows.alias("new"), match)
             .withSchemaEvolution()
-            .whenMatchedUpdate(condition=condition, set=values)
+            .whenMatchedUpdate(set=values)
             .whenNotMatchedInsertAll()
         )
         merge = merge if gone is None else merge.whenNotMatchedBySourceDelete(gone)

@@ -46,6 +46,10 @@ class Pins:
         found = self._manifests(f"{self.root}/{table}")
         return {file.path for manifest in found for file in _files(manifest)}
 
+    def by(self) -> set[str]:
+        """Everybody who pins anything."""
+        return {json.loads(text)["by"] for text in self._manifests(self.root)}
+
     def _manifests(self, folder: str) -> Iterator[str]:
         fs, _ = file_system(self.root)
         for path in self._found(folder):

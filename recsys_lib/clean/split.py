@@ -19,17 +19,6 @@ FIELDS = "fields"  # what the records hold beside: a struct that grows, in live 
 QUARANTINE = ("key", "source", "payload", "rule", "reason", "window", "arrived")
 
 
-def split_valid(
-    rows: DataFrame,
-    mapping: Mapping,
-    settings: CleanSettings,
-    accepted: DataFrame | None = None,
-) -> CleanSplit:
-    """Split bronze `rows`. `accepted` holds the keys of silver as it was before these rows."""
-    checked = check_rows(rows, mapping, settings)
-    return split_checked(checked, repeated_keys(checked, accepted))
-
-
 def check_rows(rows: DataFrame, mapping: Mapping, settings: CleanSettings) -> DataFrame:
     """`rows` with the `hash` of their key, and `rule` and `reason` of the first rule each breaks;
     null for a good row."""
@@ -45,9 +34,7 @@ def check_rows(rows: DataFrame, mapping: Mapping, settings: CleanSettings) -> Da
     return ruled.withColumn("hash", F.xxhash64("key"))
 
 
-def repeated_keys(
-    checked: DataFrame, accepted: DataFrame | None, *, broadcast: bool = True
-) -> DataFrame:
+def repeated_keys(checked: DataFrame, accepted: DataFrame | None, *, broadcast: bool) -> DataFrame:
     """(hash, known): hashes that more than one good row has, or a row of `accepted`.
 
     `known` lists the accepted keys of that hash: two keys may share one. Silver is not moved:

@@ -97,11 +97,11 @@ def test_a_merge_replaces_inserts_and_repeats_nothing(lake: Lake, spark: SparkSe
     schema = "id string, v string, updated int"
     lake.merge_once(
         "t", spark.createDataFrame([("a", "old", 5), ("b", "old", 5)], schema),
-        on=["id"], app="m", version=0, newer="updated",
+        on=["id"], app="m", version=0,
     )  # fmt: skip
-    news = spark.createDataFrame([("a", "late", 4), ("b", "new", 6), ("c", "new", 1)], schema)
-    assert lake.merge_once("t", news, on=["id"], app="m", version=1, newer="updated")
-    assert not lake.merge_once("t", news, on=["id"], app="m", version=1, newer="updated")
+    news = spark.createDataFrame([("b", "new", 6), ("c", "new", 1)], schema)
+    assert lake.merge_once("t", news, on=["id"], app="m", version=1)
+    assert not lake.merge_once("t", news, on=["id"], app="m", version=1)
     found = {row["id"]: row["v"] for row in lake.read("t").collect()}
     assert found == {"a": "old", "b": "new", "c": "new"}
 

@@ -10,11 +10,12 @@ from pyspark.sql import DataFrame, SparkSession
 
 from recsys_lib.adapters.lake import Lake
 from recsys_lib.clean.recipe import clean_increment
-from recsys_lib.clean.split import split_valid
+from recsys_lib.clean.split import check_rows, repeated_keys, split_checked
 from recsys_lib.errors import SettingsError
 from recsys_lib.ingest.bronze import SCHEMA
 from recsys_lib.mapping import Mapping
 from recsys_lib.settings import CleanSettings
+from recsys_lib.types import CleanSplit
 
 MAPPING = Mapping.model_validate(
     {
@@ -47,6 +48,14 @@ def bronze(spark: SparkSession, *rows: dict[str, Any]) -> DataFrame:
     return spark.createDataFrame([tuple(r.get(n) for n in schema.names) for r in told], schema)
 
 
+def split(
+    rows: DataFrame, limits: CleanSettings | None = None, accepted: DataFrame | None = None
+) -> CleanSplit:
+    """`accepted` holds the keys of silver as it was before these rows."""
+    checked = check_rows(rows, MAPPING, limits or CleanSettings())
+    return split_checked(checked, repeated_keys(checked, accepted, broadcast=True))
+
+
 @pytest.mark.parametrize(
     ("row", "rule"),
     [
@@ -71,17 +80,17 @@ def test_a_row_is_turned_away_by_the_first_rule_it_breaks(
     spark: SparkSession, row: dict[str, Any], rule: str | None
 ) -> None:
     limits = CleanSettings(max_value=100, max_quantity=10)
-    split = split_valid(bronze(spark, row), MAPPING, limits)
-    assert [r["rule"] for r in split.rejected.collect()] == ([rule] if rule else [])
-    assert split.valid.count() == (0 if rule else 1)
-    assert all(r["reason"] for r in split.rejected.collect())
+    sides = split(bronze(spark, row), limits)
+    assert [r["rule"] for r in sides.rejected.collect()] == ([rule] if rule else [])
+    assert sides.valid.count() == (0 if rule else 1)
+    assert all(r["reason"] for r in sides.rejected.collect())
 
 
 def test_a_rule_can_be_off_unless_rows_could_not_be_placed_without_it(spark: SparkSession) -> None:
     rows = bronze(spark, {"rejected": "gift"})
-    assert split_valid(rows, MAPPING, CleanSettings(off=("gift",))).valid.count() == 1
+    assert split(rows, CleanSettings(off=("gift",))).valid.count() == 1
     with pytest.raises(SettingsError, match=r"(?s)no rule 'gfit'.*'bad_time' cannot be off"):
-        split_valid(rows, MAPPING, CleanSettings(off=("gfit", "bad_time")))
+        split(rows, CleanSettings(off=("gfit", "bad_time")))
 
 
 def test_of_rows_with_one_key_the_earliest_is_kept(spark: SparkSession) -> None:
@@ -90,17 +99,17 @@ def test_of_rows_with_one_key_the_earliest_is_kept(spark: SparkSession) -> None:
         {"time": datetime(2020, 1, 6, tzinfo=UTC)},
     )
     rows = bronze(spark, {"key": "k", **late}, {"key": "k", **early}, {"key": "other"})
-    split = split_valid(rows, MAPPING, CleanSettings())
-    days = split.valid.selectExpr("key", "day(time) AS day").collect()
+    sides = split(rows)
+    days = sides.valid.selectExpr("key", "day(time) AS day").collect()
     assert dict(map(tuple, days)) == {"k": 6, "other": 5}
-    assert [(r["key"], r["rule"]) for r in split.rejected.collect()] == [("k", "duplicate")]
+    assert [(r["key"], r["rule"]) for r in sides.rejected.collect()] == [("k", "duplicate")]
 
 
 def test_a_key_that_is_in_silver_is_turned_away(spark: SparkSession) -> None:
     silver = spark.createDataFrame([("k0",)], "key string")
-    split = split_valid(bronze(spark, {}, {}), MAPPING, CleanSettings(), silver)
-    assert [r["key"] for r in split.valid.collect()] == ["k1"]
-    assert [r["rule"] for r in split.rejected.collect()] == ["duplicate"]
+    sides = split(bronze(spark, {}, {}), accepted=silver)
+    assert [r["key"] for r in sides.valid.collect()] == ["k1"]
+    assert [r["rule"] for r in sides.rejected.collect()] == ["duplicate"]
 
 
 def arrive(lake: Lake, version: int, *rows: dict[str, Any]) -> None:
@@ -201,8 +210,8 @@ def test_no_row_is_lost_or_doubled(
     spark: SparkSession, rows: list[dict[str, Any]], known: set[str]
 ) -> None:
     silver = spark.createDataFrame([(k,) for k in sorted(known)], "key string")
-    split = split_valid(bronze(spark, *rows), MAPPING, CleanSettings(), silver)
-    keys = [r["key"] for r in split.valid.select("key").collect()]
-    assert len(keys) + split.rejected.count() == len(rows)
+    sides = split(bronze(spark, *rows), accepted=silver)
+    keys = [r["key"] for r in sides.valid.select("key").collect()]
+    assert len(keys) + sides.rejected.count() == len(rows)
     assert len(keys) == len(set(keys))
     assert not known & set(keys)

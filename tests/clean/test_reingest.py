@@ -98,7 +98,7 @@ def test_keys_are_sent_whole_to_every_executor_only_where_they_are_few(
 ) -> None:
     asked: list[bool] = []
 
-    def spied(*rows: Any, broadcast: bool = True) -> DataFrame:
+    def spied(*rows: Any, broadcast: bool) -> DataFrame:
         asked.append(broadcast)
         return repeated_keys(*rows, broadcast=broadcast)
 

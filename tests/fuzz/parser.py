@@ -10,7 +10,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from recsys_lib.adapters.sources.files import read_log
-from recsys_lib.clean.split import split_valid
+from recsys_lib.clean.split import check_rows, repeated_keys, split_checked
 from recsys_lib.ingest.axis import find_axis
 from recsys_lib.ingest.bronze import check_mapping, parse
 from recsys_lib.mapping import Mapping
@@ -74,7 +74,8 @@ def account(spark: SparkSession, file: Path, lines: Sequence[Line], mapping: Map
     bronze = parse(rows, mapping, axis, settings.earliest)
     bronze = bronze.withColumn("arrived", F.current_timestamp()).persist()
     try:
-        split = split_valid(bronze, mapping, settings)
+        checked = check_rows(bronze, mapping, settings)
+        split = split_checked(checked, repeated_keys(checked, None, broadcast=True))
         wanted = sum(1 for line in lines if line.raw.removeprefix(BOM).strip(BLANK[file.suffix]))
         silver = split.valid.select(
             "user", "item", F.date_format("time", "yyyy-MM-dd HH:mm:ss"), F.col("value")

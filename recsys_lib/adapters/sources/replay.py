@@ -69,18 +69,14 @@ class ReplayFolder:
         move(self._unfinished, self.staging)
         write_text(f"{self.staging}/_manifest.json", json.dumps(asdict(manifest), indent=1))
 
-    def release(self, windows: Iterable[int]) -> int:
-        """Move the files of `windows` into the inbox; returns the rows of these windows.
+    def release(self, windows: Iterable[int]) -> None:
+        """Move the files of `windows` into the inbox.
 
         Rows whose window is not known go with whatever is released first. Repeating a release
         moves what an interrupted one left behind.
         """
-        manifest = self.manifest()
-        wanted = sorted(set(windows))
-        for name in (*map(str, wanted), UNKNOWN):
+        for name in (*map(str, sorted(set(windows))), UNKNOWN):
             self._release(name)
-        counts = {} if manifest is None else manifest.windows
-        return sum(counts.get(window, 0) for window in wanted)
 
     def _release(self, name: str) -> None:
         fs, inner = file_system(f"{self.staging}/release={name}")

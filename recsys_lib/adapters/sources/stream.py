@@ -14,14 +14,9 @@ FOREVER = "36500d"
 
 
 def land(
-    spark: SparkSession,
-    lake: Lake,
-    inbox: str,
-    schema: str,
-    settings: IngestSettings,
-    table: str = "bronze",
-) -> int:
-    """Append every file that came since the last call to `table`; returns the rows landed now.
+    spark: SparkSession, lake: Lake, inbox: str, schema: str, settings: IngestSettings
+) -> None:
+    """Append every file that came since the last call to bronze.
 
     The checkpoint knows which files were read, the transaction in the table's log which batches
     were written: a kill between the two writes no row twice.
@@ -33,7 +28,7 @@ def land(
         # The stream's id is in the name: a lost checkpoint counts its batches from 0 again.
         stream = batch.sparkSession.sparkContext.getLocalProperty("sql.streaming.queryId")
         stamped = batch.withColumns(arrival(number))
-        lake.append_once(table, stamped, app=f"land:{stream}", version=number)
+        lake.append_once("bronze", stamped, app=f"land:{stream}", version=number)
 
     stream = (
         spark.readStream.schema(schema)
@@ -42,10 +37,8 @@ def land(
         .option("maxFileAge", FOREVER)
         .parquet(literal(absolute(inbox)))
         .writeStream.trigger(availableNow=True)
-        .option("checkpointLocation", f"{lake.root}/_checkpoints/{table}")
+        .option("checkpointLocation", f"{lake.root}/_checkpoints/bronze")
         .foreachBatch(write)
     )
     with readable(inbox):
-        query = stream.start()
-        query.awaitTermination()
-    return sum(int(progress["numInputRows"]) for progress in query.recentProgress)
+        stream.start().awaitTermination()
