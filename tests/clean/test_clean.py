@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from recsys_lib.adapters.lake import Lake
 from recsys_lib.clean.recipe import clean_increment
-from recsys_lib.clean.split import check_rows, repeated_keys, split_checked
+from recsys_lib.clean.split import check_rows, left_of, repeated_keys, split_checked
 from recsys_lib.errors import SettingsError
 from recsys_lib.ingest.bronze import SCHEMA
 from recsys_lib.mapping import Mapping
@@ -215,3 +215,5 @@ def test_no_row_is_lost_or_doubled(
     assert len(keys) + sides.rejected.count() == len(rows)
     assert len(keys) == len(set(keys))
     assert not known & set(keys)
+    left = left_of(bronze(spark, *rows), sides.rejected).select("key").collect()
+    assert sorted(row["key"] for row in left) == sorted(keys), "after a kill between the two"
