@@ -44,6 +44,7 @@ def test_rows_come_in_parts_that_bound_what_their_requests_hold() -> None:
     assert sum(held) == len(requests(batch, "next_item")[0].items)
 
 
+@settings(deadline=None)
 @given(
     rows=st.lists(st.lists(st.floats(0, 9, width=16), max_size=12).map(sorted), max_size=8),
     task=st.sampled_from(get_args(Task)),
