@@ -68,6 +68,11 @@ class Context:
         for too long, unless this one may wait `for_ever`."""
         return alone(self.lake.root, job, inf if for_ever else self.settings.lake.wait_seconds)
 
+    def alone_with_models(self, job: str) -> AbstractContextManager[None]:
+        """No other job of this machine learns, judges or recommends in this run meanwhile; the lake
+        may land. Raises LakeError as `alone` does."""
+        return alone(str(self.out / "models"), job, self.settings.lake.wait_seconds)
+
 
 def parser(description: str | None) -> argparse.ArgumentParser:
     """The options that all jobs have."""

@@ -129,7 +129,7 @@ def main(argv: list[str]) -> None:
     made = parser(__doc__)
     made.add_argument("--window", type=int, required=True, help="one that has landed")
     args = made.parse_args(argv)
-    with opened(args, "evaluate") as context, context.alone("evaluate"):
+    with opened(args, "evaluate") as context, context.alone_with_models("evaluate"):
         scores = evaluate(context, args.window)
         for name, report in scores.reports.items():
             best = {key: f"{found.value:.4f}" for key, found in report.metrics.items()}

@@ -96,7 +96,7 @@ def main(argv: list[str]) -> None:
     how.add_argument("--window", type=int, help="the exam; scored first where it was not yet")
     how.add_argument("--version", type=int, help="who is to be champion, by hand, without an exam")
     args = made.parse_args(argv)
-    with opened(args, "promote") as context, context.alone("promote"):
+    with opened(args, "promote") as context, context.alone_with_models("promote"):
         if args.version is not None:
             print(by_hand(context, args.version))
             return

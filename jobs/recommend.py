@@ -265,7 +265,7 @@ def main(argv: list[str]) -> None:
         fault = "--model, --run and --as-learned need --histories FILE; everybody in the lake of "
         fault += "--out is answered by its champion (see jobs/promote.py)"
         raise SettingsError("recommend", [fault])
-    with opened(args, "recommend") as context, context.alone("recommend"):
+    with opened(args, "recommend") as context, context.alone_with_models("recommend"):
         last = last_window(context)
         if last is None:
             raise TrackingError(nothing_prepared(context))

@@ -218,7 +218,11 @@ def main(argv: list[str]) -> None:
     )
     args = made.parse_args(argv)
     started = time.monotonic()
-    with opened(args, "replay", args.mapping) as context, context.alone("replay"):
+    with (
+        opened(args, "replay", args.mapping) as context,
+        context.alone("replay"),
+        context.alone_with_models("replay"),
+    ):
         found = staged(context, args.events, args.weeks)
         there = len(found.increments)
         if (args.weeks or 0) > there:

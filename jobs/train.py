@@ -308,7 +308,7 @@ def main(argv: list[str]) -> None:
     made = parser(__doc__)
     made.add_argument("--window", type=int, help="default: the last one that was ingested")
     args = made.parse_args(argv)
-    with opened(args, "train") as context, context.alone("train"):
+    with opened(args, "train") as context, context.alone_with_models("train"):
         window = args.window
         if window is None:
             if not context.lake.exists("sequences"):

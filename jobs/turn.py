@@ -62,7 +62,11 @@ def main(argv: list[str]) -> None:
     made.add_argument("--source", required=True, choices=SOURCES, help="where records come from")
     made.add_argument("--mapping", required=True, metavar="YAML", help="what their fields mean")
     args = made.parse_args(argv)
-    with opened(args, "turn", args.mapping) as context, context.alone("turn"):
+    with (
+        opened(args, "turn", args.mapping) as context,
+        context.alone("turn"),
+        context.alone_with_models("turn"),
+    ):
         print(told(land(context, feeds_of(context, args.source))), flush=True)
         settle(context)
         windows = due(context)

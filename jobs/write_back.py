@@ -56,7 +56,7 @@ def _rows(context: Context) -> dict[str, DataFrame]:
 
 def main(argv: list[str]) -> None:
     args = parser(__doc__).parse_args(argv)
-    with opened(args, "write back") as context, context.alone("write back"):
+    with opened(args, "write back") as context, context.alone_with_models("write back"):
         for table, count in write_back(context).items():
             print(f"{table}: {count} rows merged")
 

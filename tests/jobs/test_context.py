@@ -12,7 +12,6 @@ import pytest
 
 from jobs import evaluate, ingest, promote, recommend, replay, train, vacuum, write_back
 from jobs.context import Context, _kept_mapping, parser, settings_of
-from recsys_lib.adapters.alone import alone
 from recsys_lib.adapters.lake import Lake
 from recsys_lib.errors import LakeError, SettingsError
 from recsys_lib.mapping import load_mapping
@@ -76,7 +75,7 @@ def test_a_number_that_means_nothing_is_refused_before_anything_is_opened(
         (write_back, []),
     ],
 )
-def test_a_job_that_learns_judges_or_writes_waits_for_who_has_the_lake(
+def test_a_job_that_learns_judges_or_writes_waits_for_who_has_the_models(
     job: ModuleType,
     options: list[str],
     lake: Lake,
@@ -88,5 +87,9 @@ def test_a_job_that_learns_judges_or_writes_waits_for_who_has_the_lake(
     replayed: Any = None
     context = Context(settings, mapping, tmp_path, lake.spark, lake, replayed)
     monkeypatch.setattr(job, "opened", lambda *_: nullcontext(context))
-    with alone(lake.root, "turn", 0), pytest.raises(LakeError, match=r"but turn \(process"):
+    with (
+        context.alone("land"),  # goes on meanwhile
+        context.alone_with_models("turn"),
+        pytest.raises(LakeError, match=r"but turn \(process"),
+    ):
         job.main(options)
