@@ -14,6 +14,10 @@ FOLDS = 2
 """Users fall into this many folds by a hash of their id; what is counted over all users for
 training (see `features.neighbours`) leaves out the fold of the user that is learned from."""
 
+# Where within its window an event lies, at most: its place becomes float32 downstream, and nearer
+# to 1 it would round up into the next window.
+LAST_FRACTION = 0.99
+
 # Characters of a user's or an item's id: arrays of all ids are as wide as the longest.
 LONGEST_ID = 256
 

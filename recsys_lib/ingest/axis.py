@@ -14,11 +14,10 @@ from recsys_lib.errors import SettingsError
 from recsys_lib.expressions import column, stamp
 from recsys_lib.mapping import Mapping
 from recsys_lib.tables import Lake
+from recsys_lib.types import LAST_FRACTION
 
 DAY = 86_400.0
 TABLE = "axis"
-# `at` becomes float32 downstream; nearer to 1 it would round up into the next window.
-LAST_FRACTION = 0.99
 UNITS = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}
 
 

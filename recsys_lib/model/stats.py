@@ -144,10 +144,10 @@ def _popularity(takers: _Amounts, first: int, last: int, opening: bool) -> NDArr
     seen_at = np.full(takers.items + 1, np.inf)
     values = np.zeros((last - first + 1, takers.items + 1, len(POPULARITY)), dtype=np.float32)
     for w in range(min(earliest, first), last + 1):
-        if opening and w == earliest >= first:
-            decayed = current = takers.of(w)
-            seen_at = np.where(current > 0, w - 1, np.inf)
-        if w >= first:
+        if w >= first and opening and w == earliest:
+            own = takers.of(w)
+            values[w - first] = _features(own, own, np.where(own > 0, 1.0, np.inf))
+        elif w >= first:
             values[w - first] = _features(decayed, current, (w - seen_at).astype(np.float64))
         current = takers.of(w)
         decayed = DECAY * decayed + current
@@ -174,7 +174,7 @@ def _lifts(takers: _Amounts, plans: Plans, first: int, last: int) -> NDArray[np.
     offers = _Amounts.ordered(plans.window, plans.item, plans.weight, takers.items)
     values = np.zeros((last - first + 1, takers.items + 1), np.float32)
     whole, drawn, planned = np.zeros((3, takers.items + 1))
-    start = min(int(takers.window[0]), first)
+    start = int(takers.window[0])
     for w in range(start, last + 1):
         if w >= first:
             expected = whole * planned / max(1, w - start)

@@ -21,6 +21,7 @@ from recsys_lib.errors import SourceError
 from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.histories import Floats, Histories, Ints
 from recsys_lib.model.ragged import offsets_of
+from recsys_lib.types import LAST_FRACTION
 
 SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 DAY = 86_400.0
@@ -79,7 +80,10 @@ class Clock:
             values = values * SECONDS[self.unit]
         if self.start is None:
             return np.full(len(values), np.nan, np.float32)
-        return ((values - self.start) / (self.days * DAY)).astype(np.float32)
+        exact = np.where(np.isfinite(values), values - self.start, np.nan) / (self.days * DAY)
+        window = np.floor(exact)
+        # As landing places events: else some would round up into the next window.
+        return (window + np.minimum(exact - window, LAST_FRACTION)).astype(np.float32)
 
 
 @dataclass(frozen=True)

@@ -153,7 +153,7 @@ def test_histories_that_are_brought_are_answered_by_the_shop_of_today_as_slates_
 ) -> None:
     columns = ("items", "types", "times", "values")
     brought: dict[str, dict[str, list[object]]] = {}
-    for row in sorted(tables.rows(staged.out, "silver"), key=lambda row: (row["at"], row["order"])):
+    for row in sorted(tables.rows(staged.out, "silver"), key=lambda row: (row["time"], row["key"])):
         mine = brought.setdefault(row["user"], {name: [] for name in columns})
         mine["items"].append(row["item"])
         mine["types"].append(row["type"])

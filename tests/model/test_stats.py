@@ -240,3 +240,17 @@ def test_a_lift_says_what_plans_do_for_an_item() -> None:
     assert lift[1] == pytest.approx(np.log((drawn + PRIOR) / (expected + PRIOR)), rel=1e-5)
     assert lift[2] == lift[4] == 0, "taken as often without plans; never taken"
     assert lift[3] < -1
+
+
+@settings(max_examples=150, deadline=None)
+@given(COUNTS, PLANNED, st.integers(-5, 9))
+def test_what_is_known_when_a_window_begins_hangs_on_none_of_the_windows_asked_beside_it(
+    counts: list[Count], told: Told, first: int
+) -> None:
+    counts = [(0, 1, 3.0), *counts]
+    alone, beside = (stats_of(counts, 4, since, 10).values[-1] for since in (10, first))
+    np.testing.assert_array_equal(alone, beside)
+    plans = {(window - 3, item): weight for (window, item), weight in told.items()}
+    np.testing.assert_array_equal(
+        lifts_of(counts, plans, 10, 10)[-1], lifts_of(counts, plans, first, 10)[-1]
+    )

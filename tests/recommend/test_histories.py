@@ -92,6 +92,11 @@ def test_timestamps_with_a_zone_are_moments() -> None:
     assert histories.at.tolist() == [0.0]
 
 
+def test_a_time_at_the_very_end_of_a_window_stays_in_it() -> None:
+    last = pa.array([START.timestamp() + 7 * 86_400 - 0.01, START.timestamp() + 7 * 86_400])
+    assert WEEKS.at(last).tolist() == pytest.approx([0.99, 1.0])
+
+
 def test_epochs_are_in_the_unit_of_the_mapping() -> None:
     clock = Clock(start=START.timestamp(), days=7.0, unit="ms", periods=False)
     times = [[1578873600000]]
