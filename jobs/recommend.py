@@ -33,7 +33,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.context import Context, log, opened, parser, run, settings_of
-from jobs.shop import catalog_reader, model_folder
+from jobs.shop import catalog_reader, last_window, model_folder
 from jobs.train import EVER, nothing_prepared
 from recsys_lib.adapters.lake import Lake
 from recsys_lib.adapters.places import fetch, place
@@ -199,7 +199,7 @@ def _answering(
     args: Any, settings: Settings, open_model: OpenModel
 ) -> Iterator[tuple[SparkSession, OpenModel]]:
     """A session, and the model in today's shop where the run has one."""
-    named = "://" in args.model or args.model.startswith("models:/")
+    named = args.model.startswith("models:/")
     if args.as_learned or not named or not (place(settings.run.out) / "mapping.yaml").exists():
         with spark_session(settings.spark, "alluvium recommend") as spark:
             yield spark, open_model
@@ -211,14 +211,6 @@ def _answering(
             shop = catalog_reader(context, last + 1, rows)
             open_model = replace(open_model, shop=shop, last=last)
         yield context.spark, open_model
-
-
-def last_window(context: Context) -> int | None:
-    """The last one that was prepared; None where none was."""
-    if not context.lake.exists("sequences"):
-        return None
-    found = context.lake.read("sequences").agg(F.max("window")).collect()[0][0]
-    return None if found is None else int(found)
 
 
 def _folder(settings: Settings, model: str) -> str:

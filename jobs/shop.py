@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
 from jobs.context import Context
 from recsys_lib.adapters.folders import is_remote
@@ -49,6 +50,14 @@ def as_known(context: Context) -> Known:
 def shop_tables(context: Context) -> dict[str, int]:
     """Versions of the tables that `catalog_reader` reads, as they are now."""
     return {name: context.lake.version(name) for name in TABLES if context.lake.exists(name)}
+
+
+def last_window(context: Context) -> int | None:
+    """The last one that was prepared; None where none was."""
+    if not context.lake.exists("sequences"):
+        return None
+    found = context.lake.read("sequences").agg(F.max("window")).collect()[0][0]
+    return None if found is None else int(found)
 
 
 def catalog_reader(

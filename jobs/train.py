@@ -16,7 +16,14 @@ from pyspark.sql import functions as F
 from jobs.context import Context, log, opened, parser, run
 from jobs.ingest import check_landed
 from jobs.shipping import Shipping, Shrinking, form_of, shrinks, taught
-from jobs.shop import catalog_reader, model_folder, sequence_rows, shop_tables, strange_increments
+from jobs.shop import (
+    catalog_reader,
+    last_window,
+    model_folder,
+    sequence_rows,
+    shop_tables,
+    strange_increments,
+)
 from recsys_lib.adapters.places import KeptFile, appended, delivery, fetch
 from recsys_lib.adapters.ranks import patient, run_on_ranks, tell
 from recsys_lib.compress.widths import Shares
@@ -309,11 +316,9 @@ def main(argv: list[str]) -> None:
     made.add_argument("--window", type=int, help="default: the last one that was ingested")
     args = made.parse_args(argv)
     with opened(args, "train") as context, context.alone_with_models("train"):
-        window = args.window
+        window = last_window(context) if args.window is None else args.window
         if window is None:
-            if not context.lake.exists("sequences"):
-                raise TrackingError(nothing_prepared(context))
-            window = context.lake.read("sequences").agg(F.max("window")).collect()[0][0]
+            raise TrackingError(nothing_prepared(context))
         version = train(context, window)
         if version is None:
             print(f"window {window}: nothing to learn")
