@@ -53,7 +53,7 @@ def main(argv: list[str]) -> None:
     made = parser(__doc__)
     made.add_argument("--version", type=int, required=True, help="number in the registry")
     args = made.parse_args(argv)
-    with opened(args, "reproduce") as context:
+    with opened(args, "reproduce") as context, context.alone_with_models("reproduce"):
         from recsys_lib.model.bundle import Bundle
 
         version = context.tracking.version(args.version)

@@ -181,7 +181,7 @@ def main(argv: list[str]) -> None:
     wrong = [share for share in args.widths if not 0 < share < 1]
     if wrong:
         raise SettingsError("--widths", [f"must be shares between 0 and 1, got {wrong}"])
-    with opened(args, "sweep") as context:
+    with opened(args, "sweep") as context, context.alone_with_models("sweep"):
         tracking = context.tracking
         version = tracking.version(args.version) if args.version else tracking.champion()
         if version is None:

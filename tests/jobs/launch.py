@@ -14,6 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 MARK = "ALLUVIUM_TEST_LAUNCH"
+LAST_MOMENTS = 15.0
 SMALL = {
     "run.progress": "false",
     "model.embedding_size": 16,
@@ -130,6 +131,13 @@ class Job:
             time.sleep(0.05)
         self.process.wait()
 
+    def left(self, after: float) -> list[int]:
+        """Processes that have not ended `after` so many seconds, which a busy machine may take."""
+        end = time.monotonic() + after
+        while (pids := self.processes()) and time.monotonic() < end:
+            time.sleep(0.1)
+        return pids
+
     def processes(self) -> list[int]:
         """Living processes that descend from this job."""
         mine = f"{MARK}={self.mark}".encode()
@@ -158,8 +166,7 @@ def run(
     """Run a job to its end. Fails where it leaves a process behind."""
     job = Job(name, *args, log=log, small=small, conf=conf, env=env)
     ended = job.wait(timeout)
-    time.sleep(0.3)
-    left = job.processes()
+    left = job.left(after=LAST_MOMENTS)
     job.kill()
     assert not left, f"{name} left processes behind: {left}"
     return ended
