@@ -354,7 +354,7 @@ class CompressSettings(Section):
     distil_epochs: float = Field(2.0, gt=0, description="of each such fine-tune")
     distil_rate: float = Field(0.0015, gt=0, description="highest learning rate of a long one")
     distil_windows: int = Field(8, ge=1, description="latest windows that it learns from")
-    distillation: float = Field(1.0, ge=0, description="weight of the dense model's word in it")
+    distillation: float = Field(0.3, ge=0, description="weight of the dense model's word in it")
     bits: Literal[8, 32] = Field(8, description="of item vectors and tables that are shipped")
     encoder_bits: Literal[8, 32] = Field(32, description="of the encoder's weights")
     ann_items: int = Field(

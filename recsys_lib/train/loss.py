@@ -95,20 +95,26 @@ def rehearsed(x: Tensors, told: Answers) -> tuple[Tensors, Answers]:
     return kept, Answers(*(tf.gather(part, rows) for part in vars(told).values()))
 
 
-def distillation_loss(teacher: Answers, student: Answers) -> tf.Tensor:
-    """Mean over examples of KL(teacher || student), summed over the parts; 0 of none.
+def distillation_loss(teacher: Answers, student: Answers, x: Tensors) -> tf.Tensor:
+    """Mean over examples of KL(teacher || student) of the mixture: which part, and which of it; 0
+    of none.
 
-    On rehearsed ones it keeps what the parent knew and the few exemplars do not show (Hinton et
-    al. 2015; Mi et al. 2020 for recommenders that learn continually).
+    By the chain rule (Cover and Thomas, theorem 2.5.3) it is that of the shares, and that of each
+    part as far as the teacher listens to it. Of the explore part it is estimated from the negatives
+    with logQ correction, as in `mixture_loss`. On rehearsed examples it keeps what the parent knew
+    and the few exemplars do not show (Hinton et al. 2015; Mi et al. 2020 for recommenders that
+    learn continually).
     """
-    pairs = [
-        (teacher.copied, student.copied),
-        (teacher.near, student.near),
-        (teacher.negatives, student.negatives),
-        (teacher.gate, student.gate),
+    log_q = x["negatives_log_q"][None]
+    parts = [
+        _divergence(teacher.copied, student.copied),
+        _divergence(teacher.near, student.near),
+        _divergence(teacher.negatives - log_q, student.negatives - log_q),
     ]
+    shares = tf.nn.softmax(teacher.gate)
+    within = tf.reduce_sum(shares * tf.stack(parts, -1), 1)
     return tf.math.divide_no_nan(
-        tf.reduce_sum(tf.add_n([_divergence(*pair) for pair in pairs])),
+        tf.reduce_sum(_divergence(teacher.gate, student.gate) + within),
         tf.cast(tf.shape(student.gate)[0], tf.float32),
     )
 

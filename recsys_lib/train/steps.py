@@ -79,7 +79,7 @@ def step_function(
                 master, weight, always = teacher
                 asked, said = (x, told) if always else rehearsed(x, told)
                 right = answers(master, asked, lookups, stats, training=False)
-                loss += weight * distillation_loss(right, said)
+                loss += weight * distillation_loss(right, said, asked)
         return loss, tape.gradient(loss, variables)
 
     marked = tf.TensorSpec([BITS], tf.float32)

@@ -180,9 +180,52 @@ def tensors_of(batch: Batch, rows: list[float]) -> dict[str, tf.Tensor]:
     return {name: tf.constant(value) for name, value in marked.items()}
 
 
+def drawn_answers(seed: int, size: int = 4) -> Answers:
+    """Of nobody: 3 past items, 5 near ones, `size` negatives, for two examples."""
+    random = np.random.default_rng(seed)
+    shapes = {"copied": 3, "near": 5, "negatives": size, "targets": 2, "gate": 3}
+    parts = {
+        n: tf.constant(random.normal(size=(2, width)), tf.float32) for n, width in shapes.items()
+    }
+    return Answers(**parts, value=tf.zeros(2))
+
+
+def as_drawn(log_q: list[float]) -> dict[str, tf.Tensor]:
+    return {"negatives_log_q": tf.constant(log_q, tf.float32)}
+
+
 def test_a_student_who_says_the_same_costs_nothing() -> None:
-    same = told(learned_bundle(SHOP), batch_of(HISTORIES, TARGETS))
-    assert float(distillation_loss(same, same)) == pytest.approx(0.0, abs=1e-6)
+    same = drawn_answers(1)
+    assert float(distillation_loss(same, same, as_drawn([0.0] * 4))) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_distillation_is_the_divergence_of_the_whole_mixture() -> None:
+    teacher, student = drawn_answers(1), drawn_answers(2)
+
+    def mixture(told: Answers) -> np.ndarray:
+        """Log of the share of each item of each part."""
+        parts = [told.copied, told.near, told.negatives]
+        shares = tf.nn.log_softmax(told.gate)
+        logs = [shares[:, n : n + 1] + tf.nn.log_softmax(part) for n, part in enumerate(parts)]
+        return np.asarray(tf.concat(logs, 1))
+
+    log_p, log_q = mixture(teacher), mixture(student)
+    wanted = (np.exp(log_p) * (log_p - log_q)).sum(1).mean()
+    got = float(distillation_loss(teacher, student, as_drawn([0.0] * 4)))
+    assert got == pytest.approx(wanted, rel=1e-5)
+
+
+def test_a_negative_that_is_drawn_often_counts_as_one() -> None:
+    teacher, student = drawn_answers(1), drawn_answers(2)
+    often = [0, 0, 0, 1, 2, 3]
+
+    def repeated(told: Answers) -> Answers:
+        return replace(told, negatives=tf.gather(told.negatives, often, axis=1))
+
+    once = float(distillation_loss(teacher, student, as_drawn([0.0] * 4)))
+    log_q = [float(np.log(often.count(negative))) for negative in often]
+    again = float(distillation_loss(repeated(teacher), repeated(student), as_drawn(log_q)))
+    assert again == pytest.approx(once, rel=1e-5)
 
 
 def test_a_student_who_strays_pays_only_on_rehearsed_rows() -> None:
@@ -194,7 +237,8 @@ def test_a_student_who_strays_pays_only_on_rehearsed_rows() -> None:
 
     def loss(rows: list[float]) -> float:
         asked, said = rehearsed(tensors_of(batch, rows), student)
-        return float(distillation_loss(answers(master, asked, lookups, stats, False), said))
+        right = answers(master, asked, lookups, stats, False)
+        return float(distillation_loss(right, said, asked))
 
     each = [loss(np.eye(users)[row].tolist()) for row in range(users)]
     assert min(each) > 0
