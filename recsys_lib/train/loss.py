@@ -105,14 +105,12 @@ def distillation_loss(teacher: Answers, student: Answers, x: Tensors) -> tf.Tens
     and the few exemplars do not show (Hinton et al. 2015; Mi et al. 2020 for recommenders that
     learn continually).
     """
-    log_q = x["negatives_log_q"][None]
     parts = [
         _divergence(teacher.copied, student.copied),
         _divergence(teacher.near, student.near),
-        _divergence(teacher.negatives - log_q, student.negatives - log_q),
+        _divergence(_each_once(teacher, x), _each_once(student, x)),
     ]
-    shares = tf.nn.softmax(teacher.gate)
-    within = tf.reduce_sum(shares * tf.stack(parts, -1), 1)
+    within = tf.reduce_sum(tf.exp(teacher.gate) * tf.stack(parts, -1), 1)
     return tf.math.divide_no_nan(
         tf.reduce_sum(_divergence(teacher.gate, student.gate) + within),
         tf.cast(tf.shape(student.gate)[0], tf.float32),
@@ -123,6 +121,11 @@ def _divergence(teacher: tf.Tensor, student: tf.Tensor) -> tf.Tensor:
     """KL [B] of the distributions that these logits stand for."""
     log_p, log_q = tf.nn.log_softmax(teacher), tf.nn.log_softmax(student)
     return tf.reduce_sum(tf.exp(log_p) * (log_p - log_q), 1)
+
+
+def _each_once(told: Answers, x: Tensors) -> tf.Tensor:
+    """Logits [B, S] of the negatives, less what they owe to being drawn often (logQ)."""
+    return told.negatives - x["negatives_log_q"][None]
 
 
 def _at(log_p: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
@@ -151,7 +154,7 @@ class _Now:
 def _log_explore(told: Answers, x: Tensors) -> tf.Tensor:
     """log p_explore of every target: float32 [B, T]."""
     targets, negatives = x["targets"], x["negatives"]
-    noise = told.negatives - x["negatives_log_q"][None]
+    noise = _each_once(told, x)
     accidental = tf.reduce_any(negatives[None, :, None] == targets[:, None, :], -1)
     noise = tf.where(accidental, HIDDEN, noise)
     times = tf.reduce_sum(tf.cast(targets[:, :, None] == targets[:, None, :], tf.float32), 2)

@@ -180,13 +180,14 @@ def tensors_of(batch: Batch, rows: list[float]) -> dict[str, tf.Tensor]:
     return {name: tf.constant(value) for name, value in marked.items()}
 
 
-def drawn_answers(seed: int, size: int = 4) -> Answers:
-    """Of nobody: 3 past items, 5 near ones, `size` negatives, for two examples."""
+def drawn_answers(seed: int) -> Answers:
+    """Of nobody: 3 past items, 5 near ones, 4 negatives, for two examples."""
     random = np.random.default_rng(seed)
-    shapes = {"copied": 3, "near": 5, "negatives": size, "targets": 2, "gate": 3}
+    shapes = {"copied": 3, "near": 5, "negatives": 4, "targets": 2, "gate": 3}
     parts = {
         n: tf.constant(random.normal(size=(2, width)), tf.float32) for n, width in shapes.items()
     }
+    parts["gate"] = tf.nn.log_softmax(parts["gate"])
     return Answers(**parts, value=tf.zeros(2))
 
 
@@ -195,8 +196,10 @@ def as_drawn(log_q: list[float]) -> dict[str, tf.Tensor]:
 
 
 def test_a_student_who_says_the_same_costs_nothing() -> None:
-    same = drawn_answers(1)
-    assert float(distillation_loss(same, same, as_drawn([0.0] * 4))) == pytest.approx(0.0, abs=1e-6)
+    batch = batch_of(HISTORIES, TARGETS)
+    same = told(learned_bundle(SHOP), batch)
+    x = {name: tf.constant(value) for name, value in batch.items()}
+    assert float(distillation_loss(same, same, x)) == pytest.approx(0.0, abs=1e-6)
 
 
 def test_distillation_is_the_divergence_of_the_whole_mixture() -> None:
@@ -205,8 +208,8 @@ def test_distillation_is_the_divergence_of_the_whole_mixture() -> None:
     def mixture(told: Answers) -> np.ndarray:
         """Log of the share of each item of each part."""
         parts = [told.copied, told.near, told.negatives]
-        shares = tf.nn.log_softmax(told.gate)
-        logs = [shares[:, n : n + 1] + tf.nn.log_softmax(part) for n, part in enumerate(parts)]
+        shares = tf.split(told.gate, len(parts), 1)
+        logs = [share + tf.nn.log_softmax(p) for share, p in zip(shares, parts, strict=True)]
         return np.asarray(tf.concat(logs, 1))
 
     log_p, log_q = mixture(teacher), mixture(student)
