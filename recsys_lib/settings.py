@@ -259,6 +259,9 @@ class TrainSettings(Section):
     increment_share: float = Field(
         0.5, gt=0, le=1, description="of a fast fine-tune's way from its parent that is kept"
     )
+    heads_rate: float = Field(
+        3.0, gt=0, description="rate of the heads of past and near items, in times that of all else"
+    )
     optimizer: Literal["adam", "sgd"] = "adam"
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="in which dense layers multiply; weights and sums are float32"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,34 @@ model would answer with noise. Gradients that teach are of 1e-5 and more, but fo
 tables."""
 
 
-class LazyAdam(keras.optimizers.legacy.Adam):
+HEADS = re.compile(r"(copy|near)_(hidden|hidden_2|out)/kernel")
+"""What ranks a user's past and near items: a few thousand weights that all items share, read off
+numbers that vary much. At the rate of all others one lesson is too short for them."""
+
+
+class _Paced:
+    """Dense variables learn at multiples of the rate."""
+
+    def __init__(self, *args: Any, paces: Mapping[Any, float], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._paces = paces
+
+    def _resource_apply_dense(
+        self, grad: tf.Tensor, var: tf.Variable, apply_state: Any = None
+    ) -> tf.Operation:
+        pace = self._paces.get(var.ref())
+        if pace is not None:
+            place = (var.device, var.dtype.base_dtype)
+            state = apply_state[place]
+            apply_state = {**apply_state, place: {**state, "lr_t": pace * state["lr_t"]}}
+        return super()._resource_apply_dense(grad, var, apply_state)  # type: ignore[misc]
+
+
+class PacedSGD(_Paced, keras.optimizers.legacy.SGD):  # type: ignore[misc]
+    """Stochastic gradient descent with momentum."""
+
+
+class LazyAdam(_Paced, keras.optimizers.legacy.Adam):  # type: ignore[misc]
     """Adam that moves only the rows of a table that a step has seen.
 
     Plain Adam keeps moving every row by its old momentum; rows that an increment does not touch
@@ -44,11 +73,19 @@ class LazyAdam(keras.optimizers.legacy.Adam):
         return x.scatter_update(tf.IndexedSlices(v, i))
 
 
-def optimizer(kind: str, learning_rate: tf.Variable) -> keras.optimizers.legacy.Optimizer:
-    """The optimiser of this name; `learning_rate` is assigned anew every step."""
+def optimizer(
+    kind: str, learning_rate: tf.Variable, paces: Mapping[Any, float] | None = None
+) -> keras.optimizers.legacy.Optimizer:
+    """The optimiser of this name; `learning_rate` is assigned anew every step, and what has a pace
+    learns at so many times that."""
     if kind == "sgd":
-        return keras.optimizers.legacy.SGD(learning_rate, momentum=0.9)
-    return LazyAdam(learning_rate, beta_2=0.99, epsilon=EPSILON)
+        return PacedSGD(learning_rate, momentum=0.9, paces=paces or {})
+    return LazyAdam(learning_rate, beta_2=0.99, epsilon=EPSILON, paces=paces or {})
+
+
+def paces_of(variables: Mapping[str, tf.Variable], heads_rate: float) -> dict[Any, float]:
+    """HEADS learn at `heads_rate` times the rate."""
+    return {v.ref(): heads_rate for name, v in variables.items() if HEADS.fullmatch(name)}
 
 
 def save_slots(kind: str, built: Any, variables: dict[str, tf.Variable]) -> Arrays:

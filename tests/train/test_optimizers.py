@@ -8,7 +8,15 @@ import tensorflow as tf
 
 from recsys_lib.model.bundle import Bundle
 from recsys_lib.model.network import Network
-from recsys_lib.train.optimizers import EPSILON, LazyAdam, load_slots, optimizer, save_slots
+from recsys_lib.train.optimizers import (
+    EPSILON,
+    HEADS,
+    LazyAdam,
+    load_slots,
+    optimizer,
+    paces_of,
+    save_slots,
+)
 from tests.model.tiny import catalog_of, learned_bundle, spec_for
 
 Step = tuple[list[int], list[list[float]]]
@@ -85,6 +93,27 @@ def test_a_learning_rate_that_is_assigned_anew_is_obeyed() -> None:
     rate.assign(0.0)
     apply(built, variable, STEPS[0])
     assert not variable.numpy().any()
+
+
+@pytest.mark.parametrize("kind", ["adam", "sgd"])
+def test_heads_move_as_if_all_learned_at_their_rate_and_the_others_as_ever(kind: str) -> None:
+    def learned(rate: float, heads_rate: float) -> dict[str, np.ndarray]:
+        names = ("copy_hidden/kernel", "gate/kernel")
+        variables = {name: tf.Variable(tf.ones([3])) for name in names}
+        built = optimizer(kind, tf.Variable(rate), paces_of(variables, heads_rate))
+        for slope in (2.0, -0.5, 1.0):
+            gradients = [tf.fill([3], slope)] * 2
+            built.apply_gradients(zip(gradients, variables.values(), strict=True))
+        return {name: variable.numpy() for name, variable in variables.items()}
+
+    mixed, slow, fast = learned(0.01, 3.0), learned(0.01, 1.0), learned(0.03, 1.0)
+    np.testing.assert_allclose(mixed["copy_hidden/kernel"], fast["copy_hidden/kernel"], rtol=1e-6)
+    np.testing.assert_allclose(mixed["gate/kernel"], slow["gate/kernel"], rtol=1e-6)
+
+
+def test_the_heads_that_learn_at_a_rate_of_their_own_are_in_every_network() -> None:
+    names = Network(spec_for(catalog_of(2)), seed=1).variables()
+    assert len([name for name in names if HEADS.fullmatch(name)]) == 6
 
 
 @pytest.mark.parametrize("kind", ["adam", "sgd"])
