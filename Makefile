@@ -29,6 +29,8 @@ export PATH := $(VENV)/bin:$(PATH)
 export VIRTUAL_ENV := $(VENV)
 export SPARK_HOME := $(SITE)/pyspark
 unexport PYTHONHOME PYTHONPATH SPARK_CONF_DIR PYSPARK_PYTHON PYSPARK_DRIVER_PYTHON
+# Every job and rank imports some thousand modules: they are compiled once, whatever images say.
+unexport PYTHONDONTWRITEBYTECODE
 
 # A step is done when a file named after the content it depends on is there. They stand in .venv,
 # so that `make clean` costs nothing; a moved folder is a new environment (scripts hold its path).

@@ -10,11 +10,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import tensorflow_model_optimization as tfmot
 from numpy.typing import NDArray
 
+from recsys_lib.model.quiet import without
 from recsys_lib.model.tensorflow import keras, tf
 from recsys_lib.settings import PruneSettings
+
+# It looks for a class in Keras 3 that is not there, and goes on; to load that takes three seconds.
+with without("keras"):
+    import tensorflow_model_optimization as tfmot
 
 # Output layers of a single number: too few weights to be worth a mask.
 DENSE = ("copy_out", "near_out", "gate", "gate_user", "popularity", "gap", "worth", "value")

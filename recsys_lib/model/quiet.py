@@ -15,6 +15,20 @@ _KEPT: list[int] = []
 
 
 @contextmanager
+def without(module: str) -> Iterator[None]:
+    """What is imported in here, and could do without `module`, does not find it."""
+    if module in sys.modules:
+        yield
+        return
+    # None there is how Python is told that there is no such module (importlib, "import system").
+    sys.modules[module] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[module]
+
+
+@contextmanager
 def silent() -> Iterator[None]:
     """Nothing that is said in here reaches the terminal, whichever thread says it."""
     with _LOCK:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from recsys_lib.model.quiet import silent
+import pytest
+
+from recsys_lib.model.quiet import silent, without
 
 
 def terminal() -> str:
@@ -37,3 +40,16 @@ def test_the_terminal_comes_back_after_an_error() -> None:
             raise ValueError
     except ValueError:
         assert terminal() == before
+
+
+def test_a_module_is_not_found_inside_and_is_there_again_after_it() -> None:
+    sys.modules.pop("this", None)
+    with without("this"), pytest.raises(ImportError):
+        import this  # noqa: F401
+    assert "this" not in sys.modules
+
+
+def test_a_module_that_is_loaded_already_stays() -> None:
+    with without("json"):
+        import json
+    assert sys.modules["json"] is json
