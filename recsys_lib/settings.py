@@ -260,7 +260,7 @@ class TrainSettings(Section):
         0.5, gt=0, le=1, description="of a fast fine-tune's way from its parent that is kept"
     )
     heads_rate: float = Field(
-        3.0, gt=0, description="rate of the heads of past and near items, in times that of all else"
+        3.0, ge=1, description="rate of the heads of past and near items, in times others', at most"
     )
     optimizer: Literal["adam", "sgd"] = "adam"
     precision: Literal["float32", "bfloat16"] = Field(

@@ -33,7 +33,14 @@ from recsys_lib.train.lesson import Lesson
 from recsys_lib.train.loss import answers, mixture_loss
 from recsys_lib.train.masks import by_layer, check_equal_on_all_ranks, check_marks, marks_of
 from recsys_lib.train.optimizers import load_slots, optimizer, paces_of, save_slots
-from recsys_lib.train.pace import highest_rate, kept_share, pass_size, schedule, steps_of
+from recsys_lib.train.pace import (
+    heads_pace,
+    highest_rate,
+    kept_share,
+    pass_size,
+    schedule,
+    steps_of,
+)
 from recsys_lib.train.steps import Signature, prefetched, signature_of, step_function, teacher
 from recsys_lib.train.validation import BATCHES, Validation
 from recsys_lib.types import Exemplars
@@ -175,8 +182,8 @@ def _student(lesson: Lesson, material: Material) -> Student:
         network.expect_repeats(material.repeated, material.targets)
     rate = tf.Variable(0.0, trainable=False)
     variables = network.variables()
-    paces = paces_of(variables, lesson.train.heads_rate)
-    built = optimizer(lesson.train.optimizer, rate, paces)
+    pace = heads_pace(lesson, steps, material.examples, whole, first=parent is None)
+    built = optimizer(lesson.train.optimizer, rate, paces_of(variables, pace))
     slots = parent.optimizer if parent else {}
     load_slots(lesson.train.optimizer, built, variables, slots)
     keeper = Keeper(lesson, network, built, variables)

@@ -7,6 +7,9 @@ import math
 
 from recsys_lib.train.lesson import Lesson
 
+SHORT = 1000
+"""Steps of a lesson up to which the heads of past and near items learn at their highest rate."""
+
 
 def pass_size(lesson: Lesson, ranks: int) -> int:
     """Examples of one pass of a rank: equal parts of the whole, as far as its memory goes."""
@@ -41,6 +44,18 @@ def highest_rate(lesson: Lesson, steps: int, whole: int, first: bool) -> float:
     plain = train.increment_learning_rate
     faster = plain * train.increment_rate_steps / max(1.0, steps * share)
     return max(plain, min(faster, train.learning_rate)) * share
+
+
+def heads_pace(lesson: Lesson, steps: int, examples: int, whole: int, first: bool) -> float:
+    """The rate of the heads of past and near items, in times that of all else.
+
+    A lesson of more than SHORT steps teaches them enough at in proportion less, and a first model
+    that passes over few examples again and again would learn these by heart.
+    """
+    train = lesson.train
+    if first and steps > math.ceil(examples * train.epochs / whole):
+        return 1.0
+    return max(1.0, min(train.heads_rate, train.heads_rate * SHORT / steps))
 
 
 def kept_share(lesson: Lesson, steps: int, whole: int) -> float:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from recsys_lib.train.lesson import Lesson
-from recsys_lib.train.pace import highest_rate, kept_share, steps_of
+from recsys_lib.train.pace import SHORT, heads_pace, highest_rate, kept_share, steps_of
 from tests.train.shop import TRAIN, Shop
 
 
@@ -79,3 +79,17 @@ def test_the_faster_an_increment_learns_the_less_of_its_way_is_kept(
     assert kept_share(lesson, steps, 64) == pytest.approx(share)
     assert kept_share(lesson, 2 * steps, 32) == pytest.approx(share)
     assert kept_share(replace(lesson, teacher="wide"), steps, 64) == 1
+
+
+def test_heads_learn_faster_in_short_lessons_and_never_from_the_same_few_examples(
+    lesson: Lesson,
+) -> None:
+    def pace(steps: int, examples: int, first: bool = True) -> float:
+        return heads_pace(lesson, steps, examples, whole=128, first=first)
+
+    fastest = lesson.train.heads_rate
+    assert pace(100, 6400) == fastest
+    assert pace(101, 6400) == 1.0, "passed over more often than is set"
+    assert pace(8, 10, first=False) == fastest, "a fine-tune knows more than its examples"
+    assert pace(2 * SHORT, 128 * SHORT) == fastest / 2
+    assert pace(100 * SHORT, 6400 * SHORT) == 1.0
