@@ -49,13 +49,14 @@ def highest_rate(lesson: Lesson, steps: int, whole: int, first: bool) -> float:
 def heads_pace(lesson: Lesson, steps: int, examples: int, whole: int, first: bool) -> float:
     """The rate of the heads of past and near items, in times that of all else.
 
-    A lesson of more than SHORT steps teaches them enough at in proportion less, and a first model
-    that passes over few examples again and again would learn these by heart.
+    A lesson of more than SHORT steps teaches them enough at in proportion less; a long fine-tune
+    forgets at a high rate, theirs as any (see `highest_rate`); and a first model that passes over few examples again and again would learn these by heart.
     """
     train = lesson.train
     if first and steps > math.ceil(examples * train.epochs / whole):
         return 1.0
-    return max(1.0, min(train.heads_rate, train.heads_rate * SHORT / steps))
+    short = SHORT if first or lesson.teacher else train.increment_rate_steps
+    return max(1.0, min(train.heads_rate, train.heads_rate * short / steps))
 
 
 def kept_share(lesson: Lesson, steps: int, whole: int) -> float:

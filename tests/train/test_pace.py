@@ -93,3 +93,4 @@ def test_heads_learn_faster_in_short_lessons_and_never_from_the_same_few_example
     assert pace(8, 10, first=False) == fastest, "a fine-tune knows more than its examples"
     assert pace(2 * SHORT, 128 * SHORT) == fastest / 2
     assert pace(100 * SHORT, 6400 * SHORT) == 1.0
+    assert pace(100 * lesson.train.increment_rate_steps, 6400, first=False) == 1.0
