@@ -50,7 +50,8 @@ def heads_pace(lesson: Lesson, steps: int, examples: int, whole: int, first: boo
     """The rate of the heads of past and near items, in times that of all else.
 
     A lesson of more than SHORT steps teaches them enough at in proportion less; a long fine-tune
-    forgets at a high rate, theirs as any (see `highest_rate`); and a first model that passes over few examples again and again would learn these by heart.
+    forgets at a high rate, theirs as any (see `highest_rate`); and a first model that passes over
+    few examples again and again would learn these by heart.
     """
     train = lesson.train
     if first and steps > math.ceil(examples * train.epochs / whole):
