@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from recsys_lib.compress.widths import Shares, target, widths
 from recsys_lib.model.bundle import Arrays, Bundle
-from recsys_lib.model.network import Spec
+from recsys_lib.model.network import HEADS, Spec
 from recsys_lib.model.scorer import spec_of
 
 Places = NDArray[np.int64]
@@ -40,8 +40,7 @@ def shrunk(bundle: Bundle, shares: Shares, line: Sequence[Bundle] = ()) -> Bundl
     for b in range(spec.blocks):
         _keep_heads(kept, lines, spec, b, left.heads[b])
         _keep_neurons(kept, lines, f"block_{b}_inner", f"block_{b}_outer", left.neurons[b])
-    for name in ("copy", "near"):
-        layers = [f"{name}_hidden", f"{name}_hidden_2", f"{name}_out"]
+    for layers in HEADS.values():
         for layer, after in pairwise(layers):
             _keep_neurons(kept, lines, layer, after, left.copy_neurons)
     sizes: dict[str, Any] = {

@@ -27,6 +27,8 @@ Wrap = Callable[[Layer], Layer]
 HIDDEN = -1e9
 RARE = 20
 """One target in so many that its user had before, below which copying is not expected."""
+HEADS = {head: (f"{head}_hidden", f"{head}_hidden_2", f"{head}_out") for head in ("copy", "near")}
+"""Layers, in their order, of what ranks a user's past items and of what ranks near ones."""
 _EACH_KNOWN_ITEM = [[float(name == "log_items"), 0.0] for name in USER_FEATURES]
 GAPS = 2
 """Of the event facts, those that are times; what an event was worth is unheard before training."""
@@ -177,9 +179,10 @@ class Network:
         near = len(NEAR_FEATURES) + spec.kindred + spec.stats + len(USER_FEATURES) + 8 + 2
         for name, told in (("copy", copied), ("near", near)):
             neurons = spec.copy_neurons or spec.copy_size
-            self._dense(f"{name}_hidden", told, neurons, "relu")
-            self._dense(f"{name}_hidden_2", neurons, neurons, "relu")
-            self._dense(f"{name}_out", neurons, 1, scale=0.0)
+            hidden, hidden_2, out = HEADS[name]
+            self._dense(hidden, told, neurons, "relu")
+            self._dense(hidden_2, neurons, neurons, "relu")
+            self._dense(out, neurons, 1, scale=0.0)
         self._dense("worth", len(EVENT_FACTS) - GAPS, d, scale=0.0, biased=False)
         self._dense("value", 2 * d, 1, scale=0.0)
         self._dropout = keras.layers.Dropout(spec.dropout, seed=seed)
@@ -402,9 +405,10 @@ class Network:
 
     def _judged(self, head: str, told: list[tf.Tensor], training: bool) -> tf.Tensor:
         """What a head of two hidden layers makes of what it is told of each item: [B, M]."""
-        hidden = self._apply(f"{head}_hidden", tf.concat(told, -1), training)
-        hidden = self._apply(f"{head}_hidden_2", hidden, training)
-        return self._apply(f"{head}_out", hidden, training)[..., 0]
+        x = tf.concat(told, -1)
+        for layer in HEADS[head]:
+            x = self._apply(layer, x, training)
+        return x[..., 0]
 
     def log_value(self, context: tf.Tensor, training: bool = False) -> tf.Tensor:
         """log(1 + what the targets are worth together): float32 [B]. Learned where

@@ -1,4 +1,6 @@
-"""Native code writes to file descriptor 2 before any log level can be set; whoever starts an
+"""How heavy packages are imported: without what they say, and without what they do not need.
+
+Native code writes to file descriptor 2 before any log level can be set; whoever starts an
 executor or a rank would read it in every task."""
 
 from __future__ import annotations

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_lib.model.network import HEADS
 from recsys_lib.model.tensorflow import keras, tf
 
 Arrays = dict[str, NDArray[np.float32]]
@@ -18,11 +18,6 @@ EPSILON = 1e-6
 gradients are nothing but rounding (1e-8), and must not become steps: the day the input varies, the
 model would answer with noise. Gradients that teach are of 1e-5 and more, but for the rarest rows of
 tables."""
-
-
-HEADS = re.compile(r"(copy|near)_(hidden|hidden_2|out)/kernel")
-"""What ranks a user's past and near items: a few thousand weights that all items share, read off
-numbers that vary much. At the rate of all others one lesson is too short for them."""
 
 
 class _Paced:
@@ -84,8 +79,11 @@ def optimizer(
 
 
 def paces_of(variables: Mapping[str, tf.Variable], heads_rate: float) -> dict[Any, float]:
-    """HEADS learn at `heads_rate` times the rate."""
-    return {v.ref(): heads_rate for name, v in variables.items() if HEADS.fullmatch(name)}
+    """What ranks a user's past and near items learns at `heads_rate` times the rate: a few thousand
+    weights that all items share, read off numbers that vary much. At the rate of all others one
+    lesson is too short for them."""
+    kernels = {f"{layer}/kernel" for layers in HEADS.values() for layer in layers}
+    return {v.ref(): heads_rate for name, v in variables.items() if name in kernels}
 
 
 def save_slots(kind: str, built: Any, variables: dict[str, tf.Variable]) -> Arrays:

@@ -22,13 +22,19 @@ def steps_of(lesson: Lesson, examples: int, targets: int, whole: int, first: boo
     more than once or twice, the more often the more targets they have: these are what it can
     learn, and of few it learns by heart who they were."""
     train = lesson.train
-    epochs = train.epochs if first else train.increment_epochs
-    share = 1 + (train.rehearsal if lesson.rehearse else 0.0)
     least = train.increment_steps
     if first:
         most = min(examples * train.min_steps_epochs, targets * train.min_steps_targets)
         least = min(train.min_steps, max(least, math.ceil(most / whole)))
-    return max(least, math.ceil(examples * share * epochs / whole))
+    return max(least, _steps_as_set(lesson, examples, whole, first))
+
+
+def _steps_as_set(lesson: Lesson, examples: int, whole: int, first: bool) -> int:
+    """Those of as many passes as are set, however few they are."""
+    train = lesson.train
+    epochs = train.epochs if first else train.increment_epochs
+    share = 1 + (train.rehearsal if lesson.rehearse else 0.0)
+    return math.ceil(examples * share * epochs / whole)
 
 
 def highest_rate(lesson: Lesson, steps: int, whole: int, first: bool) -> float:
@@ -54,7 +60,7 @@ def heads_pace(lesson: Lesson, steps: int, examples: int, whole: int, first: boo
     few examples again and again would learn these by heart.
     """
     train = lesson.train
-    if first and steps > math.ceil(examples * train.epochs / whole):
+    if first and steps > _steps_as_set(lesson, examples, whole, first):
         return 1.0
     short = SHORT if first or lesson.teacher else train.increment_rate_steps
     return max(1.0, min(train.heads_rate, train.heads_rate * short / steps))

@@ -85,7 +85,7 @@ def test_heads_learn_faster_in_short_lessons_and_never_from_the_same_few_example
     lesson: Lesson,
 ) -> None:
     train = lesson.train.model_copy(update={"increment_rate_steps": 200})
-    made = replace(lesson, train=train)
+    made = replace(lesson, train=train, rehearse=None)
 
     def pace(steps: int, examples: int, first: bool = True) -> float:
         return heads_pace(made, steps, examples, whole=128, first=first)
