@@ -13,6 +13,7 @@ from recsys_lib.errors import ModelError
 from recsys_lib.model.bundle import Bundle
 from recsys_lib.model.histories import Histories
 from recsys_lib.model.network import Network
+from recsys_lib.model.quiet import uncompiled
 from recsys_lib.model.scorer import ModelScorer, spec_of
 from recsys_lib.model.shipped.bundle import FOLDER, Shipped
 from recsys_lib.model.shipped.encoder import SAVED
@@ -52,7 +53,7 @@ def export(
     load_arrays(network, bundle.arrays)
     shop = bundle.catalog
     pool = network.pool(tf.range(shop.items + 1), tf.constant(shop.lookups))
-    with tempfile.TemporaryDirectory() as made:
+    with tempfile.TemporaryDirectory() as made, uncompiled():
         saved = Path(made) / SAVED
         tf.saved_model.save(module, str(saved))
         shipped = Shipped(

@@ -1,4 +1,4 @@
-"""How heavy packages are imported: without what they say, and without what they do not need.
+"""How heavy packages are used: without what they say, what they do not need, what they leave.
 
 Native code writes to file descriptor 2 before any log level can be set; whoever starts an
 executor or a rank would read it in every task."""
@@ -28,6 +28,20 @@ def without(module: str) -> Iterator[None]:
         yield
     finally:
         del sys.modules[module]
+
+
+@contextmanager
+def uncompiled() -> Iterator[None]:
+    """Python keeps nothing that it compiles in here.
+
+    autograph writes what TensorFlow traces to the temporary folder as modules, and takes away
+    the modules at the end, but not what Python compiled of them."""
+    before = sys.dont_write_bytecode
+    sys.dont_write_bytecode = True
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = before
 
 
 @contextmanager

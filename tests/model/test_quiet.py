@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import threading
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from recsys_lib.model.quiet import silent, without
+from recsys_lib.model.quiet import silent, uncompiled, without
 
 
 def terminal() -> str:
@@ -53,3 +54,17 @@ def test_a_module_that_is_loaded_already_stays() -> None:
     with without("json"):
         import json
     assert sys.modules["json"] is json
+
+
+def test_nothing_is_kept_of_what_is_compiled_inside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    for name in ("made_inside", "made_outside"):
+        (tmp_path / f"{name}.py").write_text("")
+    with uncompiled():
+        importlib.import_module("made_inside")
+    importlib.import_module("made_outside")
+    kept = [file.name.partition(".")[0] for file in (tmp_path / "__pycache__").iterdir()]
+    assert kept == ["made_outside"]
