@@ -12,7 +12,7 @@ from recsys_lib.compress.encoder import EncoderModule, litert
 from recsys_lib.errors import ModelError
 from recsys_lib.model.bundle import Bundle
 from recsys_lib.model.histories import Histories
-from recsys_lib.model.network import Network
+from recsys_lib.model.network import HEADS, Network
 from recsys_lib.model.quiet import uncompiled
 from recsys_lib.model.scorer import ModelScorer, spec_of
 from recsys_lib.model.shipped.bundle import FOLDER, Shipped
@@ -26,8 +26,8 @@ from recsys_lib.settings import CompressSettings
 from recsys_lib.types import Form
 
 WEIGHTS = (
-    *("copy_item", "copy_hidden", "copy_hidden_2", "copy_out", "copy_types"),
-    *("near_hidden", "near_hidden_2", "near_out", "attribute_hidden", "attribute_out"),
+    *(layer for layers in HEADS.values() for layer in layers),
+    *("copy_item", "copy_types", "attribute_hidden", "attribute_out"),
 )
 """Layers of the heads and of the attribute tower: answers are made of these beside the encoder."""
 LOSSY = 0.75, 0.25

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_lib.model.network import HEADS
 from recsys_lib.model.quiet import without
 from recsys_lib.model.tensorflow import keras, tf
 from recsys_lib.settings import PruneSettings
@@ -21,8 +22,9 @@ with without("keras"):
     import tensorflow_model_optimization as tfmot
 
 # Output layers of a single number: too few weights to be worth a mask.
-DENSE = ("copy_out", "near_out", "gate", "gate_user", "popularity", "gap", "worth", "value")
-HEADS = ("copy_item", "copy_hidden", "copy_hidden_2", "near_hidden", "near_hidden_2")
+SINGLE = "gate", "gate_user", "popularity", "gap", "worth", "value"
+DENSE = *SINGLE, *(layers[-1] for layers in HEADS.values())
+INNER = "copy_item", *(name for layers in HEADS.values() for name in layers[:-1])
 
 
 @dataclass(frozen=True)
@@ -94,4 +96,4 @@ class MagnitudePruner:
     def _prunes(self, name: str, is_table: bool) -> bool:
         if is_table:
             return self.settings.embeddings
-        return name not in DENSE and (self.settings.heads or name not in HEADS)
+        return name not in DENSE and (self.settings.heads or name not in INNER)

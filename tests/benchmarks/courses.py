@@ -14,7 +14,7 @@ from typing import Any
 from tests.benchmarks.reporting import FOLDER
 from tests.benchmarks.shops import Landed, landed_shop, shops
 
-DECIDES = {"model", "train", "prune", "features", "evaluate"}
+DECIDES = {"model", "train", "prune", "compress", "features", "evaluate"}
 """The sections of settings that what is measured depends on."""
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from jobs.train import EVER, learn, learn_and_ship, lesson
 from recsys_lib.settings import Settings, Strategy, load_settings
+from tests.benchmarks.courses import DECIDES
 from tests.benchmarks.shops import Landed
 
 COSTS = ("examples", "steps", "seconds", "cpu_seconds")
@@ -101,9 +102,7 @@ class Chain:
 
 def _kept(landed: Landed) -> list[str]:
     """The run's own settings, as far as models are concerned."""
-    kept = landed.context.settings.model_dump(
-        mode="json", include={"run", "train", "model", "prune", "features", "evaluate"}
-    )
+    kept = landed.context.settings.model_dump(mode="json", include={"run", *DECIDES})
     return [
         f"{section}.{key}={json.dumps(value)}"
         for section, values in kept.items()
