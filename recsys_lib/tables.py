@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 from pyspark.sql import DataFrame, SparkSession
@@ -68,6 +69,16 @@ class Lake(Protocol):
         window: int | None = None,
         counts: Mapping[str, Any] | None = None,
     ) -> None: ...
+
+
+def side_by_side(*steps: Callable[[], object]) -> None:
+    """Runs steps that need nothing of each other at the same time: while Spark plans and commits
+    one small write, another one has the cores. Returns when all have ended, and raises what one of
+    them raised."""
+    with ThreadPoolExecutor(len(steps), thread_name_prefix="step") as threads:
+        begun = [threads.submit(step) for step in steps]
+    for step in begun:
+        step.result()
 
 
 def closed_window(lake: Lake) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -13,7 +14,7 @@ from recsys_lib.features.arrivals import Arrivals, arrivals
 from recsys_lib.mapping import Mapping, TableMapping
 from recsys_lib.settings import FeatureSettings
 from recsys_lib.tables import FEATURES as READER
-from recsys_lib.tables import Lake, closed_window
+from recsys_lib.tables import Lake, closed_window, side_by_side
 
 COUNTS = ("events", "late", "users", "known_users", "new_items", "new_users")
 EVENT = ("key", "user", "item", "type", "time", "order", "value", "window", "at")
@@ -35,6 +36,11 @@ class _Closing:
     mapping: Mapping
     settings: FeatureSettings
     known: Known
+
+    @property
+    def on_time(self) -> DataFrame:
+        events = self.came.events
+        return events.where(~F.col("late")) if self.came.some_late else events
 
     @property
     def once(self) -> dict[str, Any]:
@@ -75,7 +81,6 @@ def prepare_window(
     finally:
         events.unpersist()
     if found["events"]:
-        _write_neighbours(closing)
         _write_histories(closing)
         found = {**found, **_counts(lake, window)}
     lake.mark_read(came.increment, READER, window=window, counts=found)
@@ -90,34 +95,37 @@ def _as_now(lake: Lake) -> Known:
 
 
 def _write(it: _Closing) -> None:
-    """Order matters: each table is computed from those before it, and histories come last."""
-    lake, came, window, mapping, once = it.lake, it.came, it.window, it.mapping, it.once
-    events = came.events
-    on_time = events.where(~F.col("late")) if came.some_late else events
-    if not lake.done("vocabulary", **once):
-        lake.append_once("vocabulary", _new_ids(it, events), **once)
-    words = lake.read("vocabulary").persist()
+    """Histories come last: until then they end where these events begin, also after a crash."""
+    _once(it, "vocabulary", lambda: _new_ids(it))
+    words = it.lake.read("vocabulary").persist()
+
+    def counted() -> None:
+        _once(it, "item_counts", lambda: _item_counts(it, words), partition_by=["window"])
+        _once(it, "vitals", lambda: _vitals(it))
+
+    def in_sequence() -> None:
+        _once(it, "sequences", lambda: _sequences(it, words), partition_by=["window"])
+        _once(it, "item_returns", lambda: _item_returns(it, words), partition_by=["window"])
+
+    def near() -> None:
+        _once(it, "neighbours", lambda: _neighbours(it, words), partition_by=["base", "window"])
+
     try:
-        if not lake.done("item_features", **once):
-            rows = _item_features(it, events, words)
-            lake.append_once("item_features", rows, **once)
-        if not lake.done("item_counts", **once):
-            seen = counts.as_known(events, window) if came.some_late else events
-            rows = counts.item_counts(seen, words, mapping.targets).repartition("window")
-            lake.append_once("item_counts", rows, partition_by=("window",), **once)
-        if not lake.done("vitals", **once):
-            lake.append_once("vitals", _vitals(lake, on_time, window), **once)
-        if not lake.done("sequences", **once):
-            profiles = _profiles(it, on_time, words, _at_start(it.known))
-            rows = _sequences(lake, on_time, words, profiles, window, it.settings.max_history)
-            lake.append_once("sequences", rows, partition_by=("window",), **once)
-        if not lake.done("item_returns", **once):
-            mine = lake.read("sequences").where(F.col("window") == window)
-            types = vocabulary.indices(words, "type", mapping.targets)
-            rows = returns.item_returns(mine, types).repartition("window")
-            lake.append_once("item_returns", rows, partition_by=("window",), **once)
+        side_by_side(
+            near,
+            in_sequence,
+            lambda: _once(it, "item_features", lambda: _item_features(it, words)),
+            counted,
+        )
     finally:
         words.unpersist()
+
+
+def _once(
+    it: _Closing, table: str, rows: Callable[[], DataFrame], partition_by: Sequence[str] = ()
+) -> None:
+    if not it.lake.done(table, **it.once):
+        it.lake.append_once(table, rows(), partition_by=partition_by, **it.once)
 
 
 def _write_histories(it: _Closing) -> None:
@@ -143,26 +151,21 @@ def _write_histories(it: _Closing) -> None:
     lake.merge_once("histories", rows, on=["user"], **it.once)
 
 
-def _write_neighbours(it: _Closing) -> None:
-    """Written before the histories: they still end where this window's events begin, also after a
-    crash."""
+def _neighbours(it: _Closing, words: DataFrame) -> DataFrame:
     lake, window, settings = it.lake, it.window, it.settings
-    if lake.done("neighbours", **it.once):
-        return
     written = [(int(p["base"]), int(p["window"])) for p in lake.partitions("neighbours")]
     base, before = neighbours.base_of(window, written), None
     if written:
         before = lake.read("neighbours").where(F.col("base") == max(written)[0])
-    events = neighbours.coded(it.came.events, lake.read("vocabulary"))
+    events = neighbours.coded(it.came.events, words)
     if lake.exists("histories"):
         known = lake.read("histories")
         events = neighbours.after_known(events, known, settings.neighbour_distance)
     rows = neighbours.neighbours_after(before, events, window, settings, whole=base == window)
-    rows = rows.withColumn("base", F.lit(base)).hint("rebalance")
-    lake.append_once("neighbours", rows, partition_by=("base", "window"), **it.once)
+    return rows.withColumn("base", F.lit(base)).hint("rebalance")
 
 
-def _item_features(it: _Closing, events: DataFrame, words: DataFrame) -> DataFrame:
+def _item_features(it: _Closing, words: DataFrame) -> DataFrame:
     """New items, and those of these events whose attributes are not what was told of them last.
 
     Items without an event are not compared, so that this does not grow with the catalogue.
@@ -171,7 +174,7 @@ def _item_features(it: _Closing, events: DataFrame, words: DataFrame) -> DataFra
     items = words.where(F.col("kind") == "item")
     told = bool(names) and lake.exists("item_features")
     if told:  # the new ones are among these
-        came = events.select(F.col("item").alias("id")).distinct()
+        came = it.came.events.select(F.col("item").alias("id")).distinct()
         items = items.join(came, "id", "left_semi")
     else:
         items = items.where(F.col("window") == window)
@@ -190,28 +193,34 @@ def _changed(coded: DataFrame, told: DataFrame) -> DataFrame:
     return coded.join(last, "index", "left").where(differs)
 
 
-def _vitals(lake: Lake, events: DataFrame, window: int) -> DataFrame:
-    closed = closed_window(lake)
+def _item_counts(it: _Closing, words: DataFrame) -> DataFrame:
+    came = it.came
+    seen = counts.as_known(came.events, it.window) if came.some_late else came.events
+    return counts.item_counts(seen, words, it.mapping.targets).repartition("window")
+
+
+def _vitals(it: _Closing) -> DataFrame:
+    closed = closed_window(it.lake)
     first = -(2**31) if closed is None else closed + 1
-    recent = lake.read("item_counts").where(F.col("window") >= first - vitals.FAMILIAR)
-    return vitals.vitals(events, recent, (first, window))
+    recent = it.lake.read("item_counts").where(F.col("window") >= first - vitals.FAMILIAR)
+    return vitals.vitals(it.on_time, recent, (first, it.window))
 
 
-def _sequences(
-    lake: Lake,
-    events: DataFrame,
-    words: DataFrame,
-    profiles: DataFrame,
-    window: int,
-    max_history: int,
-) -> DataFrame:
+def _sequences(it: _Closing, words: DataFrame) -> DataFrame:
+    most = it.settings.max_history
     return sequences.sequences(
-        sequences.news(events, words, max_history),
-        _or_empty(lake, "histories", sequences.HISTORIES),
-        profiles,
-        max_history,
-        window,
+        sequences.news(it.on_time, words, most),
+        _or_empty(it.lake, "histories", sequences.HISTORIES),
+        _profiles(it, it.on_time, words, _at_start(it.known)),
+        most,
+        it.window,
     )
+
+
+def _item_returns(it: _Closing, words: DataFrame) -> DataFrame:
+    mine = it.lake.read("sequences").where(F.col("window") == it.window)
+    types = vocabulary.indices(words, "type", it.mapping.targets)
+    return returns.item_returns(mine, types).repartition("window")
 
 
 def _at_start(known: Known) -> Known:
@@ -234,8 +243,8 @@ def _profiles(it: _Closing, events: DataFrame, words: DataFrame, known: Known) -
     return profiles.withColumnRenamed("id", "user")
 
 
-def _new_ids(it: _Closing, events: DataFrame) -> DataFrame:
-    lake, window, mapping = it.lake, it.window, it.mapping
+def _new_ids(it: _Closing) -> DataFrame:
+    lake, window, mapping, events = it.lake, it.window, it.mapping, it.came.events
     words = _or_empty(lake, "vocabulary", vocabulary.SCHEMA)
     seen = vocabulary.seen_in_events(events)
     for who, table, name in (("item", mapping.items, "items"), ("user", mapping.users, "users")):
