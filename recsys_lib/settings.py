@@ -213,7 +213,7 @@ class ModelSettings(Section):
     blocks: int = Field(2, ge=0)
     heads: int = Field(2, ge=1)
     feed_forward_size: int = Field(128, ge=4)
-    copy_size: int = Field(32, ge=4, description="hidden width of the copy head")
+    copy_size: int = Field(64, ge=4, description="hidden width of the copy head")
     recent_events: int = Field(64, ge=1, description="latest events the Transformer reads")
     copy_items: int = Field(512, ge=1, description="distinct past items the copy head ranks")
     near_events: int = Field(32, ge=1, description="latest events whose neighbours are looked at")
@@ -349,7 +349,7 @@ class CompressSettings(Section):
     heads: float = Field(0.5, gt=0, le=1, description="share of each block's heads that stays")
     neurons: float = Field(0.25, gt=0, le=1, description="share of its neurons that stays")
     copy_neurons: float = Field(
-        0.75, gt=0, le=1, description="share of the neurons of the heads of past and near items"
+        0.375, gt=0, le=1, description="share of the neurons of the heads of past and near items"
     )
     copy_items: int = Field(128, ge=1, description="past items that a shrunk model ranks, at most")
     read_events: int = Field(32, ge=1, description="latest events that its Transformer reads")

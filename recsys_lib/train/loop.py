@@ -182,7 +182,8 @@ def _student(lesson: Lesson, material: Material) -> Student:
         network.expect_repeats(material.repeated, material.targets)
     rate = tf.Variable(0.0, trainable=False)
     variables = network.variables()
-    pace = heads_pace(lesson, steps, material.examples, whole, first=parent is None)
+    neurons = material.spec.copy_neurons or material.spec.copy_size
+    pace = heads_pace(lesson, steps, material.examples, whole, neurons)
     built = optimizer(lesson.train.optimizer, rate, paces_of(variables, pace))
     slots = parent.optimizer if parent else {}
     load_slots(lesson.train.optimizer, built, variables, slots)

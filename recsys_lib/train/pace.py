@@ -9,6 +9,8 @@ from recsys_lib.train.lesson import Lesson
 
 SHORT = 1000
 """Steps of a lesson up to which the heads of past and near items learn at their highest rate."""
+PLAIN = 32
+"""Neurons of a head that needs no other rate than all else where lessons are long."""
 
 
 def pass_size(lesson: Lesson, ranks: int) -> int:
@@ -52,18 +54,21 @@ def highest_rate(lesson: Lesson, steps: int, whole: int, first: bool) -> float:
     return max(plain, min(faster, train.learning_rate)) * share
 
 
-def heads_pace(lesson: Lesson, steps: int, examples: int, whole: int, first: bool) -> float:
-    """The rate of the heads of past and near items, in times that of all else.
+def heads_pace(lesson: Lesson, steps: int, examples: int, whole: int, neurons: int) -> float:
+    """The rate of the heads of past and near items, of so many `neurons`, in times that of all
+    else.
 
-    A lesson of more than SHORT steps teaches them enough at in proportion less; a long fine-tune
-    forgets at a high rate, theirs as any (see `highest_rate`); and a first model that passes over
-    few examples again and again would learn these by heart.
+    A long lesson teaches them enough by itself, a long fine-tune forgets at a high rate, theirs as
+    any (see `highest_rate`), and a first model that passes over few examples again and again would
+    learn these by heart. There a head of PLAIN neurons learns as all else; in a wider one more
+    weights move at once, each so much less.
     """
-    train = lesson.train
+    train, first = lesson.train, lesson.parent is None
+    least = min(1.0, PLAIN / neurons)
     if first and steps > _steps_as_set(lesson, examples, whole, first):
-        return 1.0
+        return least
     short = SHORT if first or lesson.teacher else train.increment_rate_steps
-    return max(1.0, min(train.heads_rate, train.heads_rate * short / steps))
+    return max(least, train.heads_rate * min(1.0, short / steps) ** 2)
 
 
 def kept_share(lesson: Lesson, steps: int, whole: int) -> float:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from recsys_lib.compress.prune import DENSE, HEADS, MagnitudePruner
+from recsys_lib.compress.prune import DENSE, INNER, MagnitudePruner
 from recsys_lib.model.network import Network
 from recsys_lib.model.weights import load_arrays, named_arrays
 from recsys_lib.settings import PruneSettings
@@ -95,9 +95,9 @@ def test_tables_heads_and_single_outputs_are_left_dense_unless_asked() -> None:
         pruner = MagnitudePruner(SETTINGS.model_copy(update=asked), steps=10)
         return {name.split("/")[0] for name in pruner.sparsity(arrays)} - {"total"}
 
-    assert not counted() & {*DENSE, *HEADS, "items", "types", "positions"}
+    assert not counted() & {*DENSE, *INNER, "items", "types", "positions"}
     assert "block_0_query" in counted()
-    assert counted(heads=True) - counted() == set(HEADS)
+    assert counted(heads=True) - counted() == set(INNER)
     assert "items" in counted(embeddings=True)
 
 

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from recsys_lib.train.lesson import Lesson
-from recsys_lib.train.pace import SHORT, heads_pace, highest_rate, kept_share, steps_of
+from recsys_lib.train.pace import PLAIN, SHORT, heads_pace, highest_rate, kept_share, steps_of
 from tests.train.shop import TRAIN, Shop
 
 
@@ -85,15 +86,20 @@ def test_heads_learn_faster_in_short_lessons_and_never_from_the_same_few_example
     lesson: Lesson,
 ) -> None:
     train = lesson.train.model_copy(update={"increment_rate_steps": 200})
-    made = replace(lesson, train=train, rehearse=None)
+    first = replace(lesson, train=train, rehearse=None)
+    later = replace(first, parent="parent")
 
-    def pace(steps: int, examples: int, first: bool = True) -> float:
-        return heads_pace(made, steps, examples, whole=128, first=first)
+    def pace(lesson: Lesson, steps: int, examples: int, neurons: int = PLAIN) -> float:
+        return heads_pace(lesson, steps, examples, 128, neurons)
 
     fastest = lesson.train.heads_rate
-    assert pace(100, 6400) == fastest
-    assert pace(101, 6400) == 1.0, "passed over more often than is set"
-    assert pace(8, 10, first=False) == fastest, "a fine-tune knows more than its examples"
-    assert pace(2 * SHORT, 128 * SHORT) == fastest / 2
-    assert pace(100 * SHORT, 6400 * SHORT) == 1.0
-    assert pace(400, 6400, first=False) == fastest / 2, "a long fine-tune"
+    assert pace(first, 100, 6400) == fastest
+    assert pace(first, 101, 6400) == 1.0, "passed over more often than is set"
+    assert pace(first, 101, 6400, 2 * PLAIN) == 0.5, "a wider head learns faster by itself"
+    assert pace(first, 101, 6400, PLAIN // 2) == 1.0
+    assert pace(later, 8, 10) == fastest, "a fine-tune knows more than its examples"
+    half = math.isqrt(2 * SHORT * SHORT)
+    assert pace(first, half, 128 * SHORT) == pytest.approx(fastest / 2, rel=0.01)
+    assert pace(first, 100 * SHORT, 6400 * SHORT) == 1.0
+    assert pace(later, 283, 6400) == pytest.approx(fastest / 2, rel=0.01), "a long fine-tune"
+    assert pace(later, 2000, 64000, 2 * PLAIN) == 0.5
