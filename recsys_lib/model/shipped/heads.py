@@ -4,6 +4,7 @@ rows is multiplied once. They are the same functions as `Network.copy_logits` an
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,9 @@ from recsys_lib.model.bundle import Arrays
 from recsys_lib.model.compiled import joined, judged
 from recsys_lib.model.copies import USER_FEATURES
 from recsys_lib.model.histories import Floats, Ints, Offsets
+
+ROWS = 4096
+"""Rows whose layers are made together: as many as stay near the processor."""
 
 
 class Head:
@@ -50,8 +54,29 @@ class Head:
         """Logits of the rows, and what their items score in the shop, float32 [R] both (see
         `joined`): own features [..., R], what is `known` of all items (see `of_items`), features of
         users [B, ...]."""
+        (offsets, items, types), (values, scale, user), (facts, taste) = rows, match, shop
         (kernel, bias), (out, shift) = self._second, self._out
-        first = own.T @ self._own
-        told = known, users @ self._user, self._types
-        explored = joined(first, rows, (*match, self._match), shop, told)
-        return judged(first @ kernel, bias, out, own[0] + shift), explored
+        by_user = users @ self._user
+        logits, explored = np.empty((2, len(items)), np.float32)
+        for b in _blocks(offsets):
+            r = slice(offsets[b.start], offsets[b.stop])
+            made = own[:, r].T @ self._own
+            explored[r] = joined(
+                made,
+                (offsets[b.start : b.stop + 1] - r.start, items[r], types[r]),
+                (values, scale, user[b], self._match),
+                (facts, taste[b]),
+                (known, by_user[b], self._types),
+            )
+            logits[r] = judged(made @ kernel, bias, out, own[0, r] + shift)
+        return logits, explored
+
+
+def _blocks(offsets: Offsets) -> Iterator[slice]:
+    """Users whose rows together are ROWS, at least one user in each."""
+    start, users = 0, len(offsets) - 1
+    while start < users:
+        stop = int(np.searchsorted(offsets, offsets[start] + ROWS, "right")) - 1
+        stop = min(users, max(start + 1, stop))
+        yield slice(start, stop)
+        start = stop

@@ -15,6 +15,7 @@ from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.histories import Histories, Scorer
 from recsys_lib.model.requests import select
 from recsys_lib.model.scorer import ModelScorer
+from recsys_lib.model.shipped import heads
 from recsys_lib.model.shipped.bundle import Shipped
 from recsys_lib.model.shipped.scorer import ShippedScorer
 from tests.contracts import ModelLaws, with_new_item
@@ -61,6 +62,18 @@ def test_how_many_are_answered_together_changes_no_answer(
     monkeypatch.setattr(ShippedScorer, "ROOM", 3 * ITEMS)  # a shop that is large for it
     same, near = scorer.top_k(histories, 10)
     assert max(asked_of) <= 3 < len(histories)
+    np.testing.assert_array_equal(items, same)
+    np.testing.assert_allclose(scores, near, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [1, 7, 64])
+def test_how_many_rows_are_made_together_changes_no_answer(
+    exact: Shipped, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    scorer, histories = ShippedScorer(exact), asked(ITEMS)
+    items, scores = scorer.top_k(histories, 10)
+    monkeypatch.setattr(heads, "ROWS", rows)
+    same, near = scorer.top_k(histories, 10)
     np.testing.assert_array_equal(items, same)
     np.testing.assert_allclose(scores, near, rtol=1e-4, atol=1e-5)
 
