@@ -12,11 +12,13 @@ from recsys_lib.adapters.lake import Lake
 from recsys_lib.adapters.spark import spark_session
 from recsys_lib.settings import SparkSettings
 
-INTERPRETED = {
+CONF = {
+    # On a handful of rows, to compile a plan takes longer than to run it.
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    # Kept for an hour, in 3 MB each, the tables of a thousand tests would fill the heap.
+    "spark.databricks.delta.delta.log.cacheSize": "48",
 }
-"""On a handful of rows, to compile a plan takes longer than to run it."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -27,7 +29,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
     """One session for all tests: starting one takes longer than most of them."""
-    settings = SparkSettings(master="local[2]", driver_memory="1g", conf=INTERPRETED)
+    settings = SparkSettings(master="local[2]", driver_memory="1g", conf=CONF)
     with spark_session(settings, "tests") as session:
         yield session
 
