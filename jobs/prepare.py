@@ -24,7 +24,7 @@ from recsys_lib.clean.report import as_table, by_rule
 from recsys_lib.errors import SourceError
 from recsys_lib.features.recipe import prepare_window
 from recsys_lib.increment.plan import lone_window
-from recsys_lib.tables import closed_window
+from recsys_lib.tables import FEATURES, closed_window
 
 
 def settle(context: Context) -> dict[int, Any]:
@@ -43,10 +43,15 @@ def settle(context: Context) -> dict[int, Any]:
 def _due(context: Context) -> range:
     """Windows to close now, in order. The first time the whole history is one increment."""
     lake, windows = context.lake, context.mapping.windows
-    last = closable_window(lake, context.settings.clean, windows.days)
+    counted, alone = context.mapping.time.period is not None, max(windows.history, 3)
+    clean = context.settings.clean
+    last = closable_window(lake, clean, windows.days, counted=counted, alone=alone)
+    closed, begun = closed_window(lake), lake.last("vocabulary", FEATURES)
+    if closed is None and begun is not None:
+        # Killed while the history was closed: its end stays, whatever came since.
+        return range(begun, max(begun, last or begun) + 1)
     if last is None:
         return range(0)
-    closed = closed_window(lake)
     if closed is not None:
         return range(closed + 1, last + 1)
     rows = lake.read("silver").where(F.col("window") <= last).select("window").distinct().collect()

@@ -33,7 +33,12 @@ def main(argv: list[str]) -> None:
         help="versions of so long stay whole; default: lake.keep_hours",
     )
     args = made.parse_args(argv)
-    with opened(args, "vacuum") as context, context.alone("vacuum"):
+    # What a job is writing is in no version yet: those that recommend or judge are waited for too.
+    with (
+        opened(args, "vacuum") as context,
+        context.alone("vacuum"),
+        context.alone_with_models("vacuum"),
+    ):
         deleted = vacuum(context, args.hours)
         for table, files in deleted.items():
             if files:

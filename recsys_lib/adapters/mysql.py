@@ -20,6 +20,7 @@ DRIVER = "org.mariadb.jdbc.Driver"
 # java.sql.Types: DATE, TIME, TIMESTAMP, the last two also with zone
 TEMPORAL = (91, 92, 93, 2013, 2014)
 LONGEST = 255  # characters of an id that is a key
+BINARY = (-4, -3, -2)
 NUMERIC = (-7, -6, -5, 2, 3, 4, 5, 6, 7, 8)
 
 

@@ -48,12 +48,19 @@ def merge_statements(lake: Lake, name: str, said: DataFrame, *, app: str, versio
     Last writer by source time wins and ties are decided by content, so statements may come in any
     order, in any number of parts, more than once.
     """
-    history = f"{name}_history"
-    mark = f"{app}:{version}"
-    stamped = said.withColumn("_change", F.lit(mark))
-    lake.append_once(history, stamped, app=app, version=version)
-    whole = lake.read(history)
-    touched = whole.where(F.col("_change") == mark).select("id").distinct()
+    stamped = said.withColumn("_change", F.lit(_mark(app, version)))
+    lake.append_once(f"{name}_history", stamped, app=app, version=version)
+    return _merge_recorded(lake, name, app=app, version=version)
+
+
+def _mark(app: str, version: int) -> str:
+    return f"{app}:{version}"
+
+
+def _merge_recorded(lake: Lake, name: str, *, app: str, version: int) -> bool:
+    """What follows from the statements that the history has of this call."""
+    whole = lake.read(f"{name}_history")
+    touched = whole.where(F.col("_change") == _mark(app, version)).select("id").distinct()
     rows = current(whole.join(touched, "id", "left_semi"))
     if lake.exists(name):
         rows = _changed(rows, lake.read(name))
@@ -69,9 +76,13 @@ def _from_path(
 ) -> bool:
     path = str(table.path)
     app, history = "catalog of a file", f"{name}_history"
+    begun, wrote = lake.last(history, app), False
+    if begun is not None and not lake.done(name, app, begun):
+        # Killed between the two; by now the file may be another one.
+        wrote = _merge_recorded(lake, name, app=app, version=begun)
     number = merge_number(lake, app, fingerprint(path), name, history)
     if lake.done(name, app, number):
-        return False
+        return wrote
     said = from_table(read(path), table, f"{name} ({path})")
     new = unheard(lake, history, said) if table.updated else _other(lake, name, said)
     return merge_statements(lake, name, new, app=app, version=number)

@@ -144,7 +144,11 @@ def _basic(mapping: Mapping, settings: CleanSettings) -> list[Rule]:
             partial(too_early, settings.earliest),
         ),
         Rule("future", "more than a day after it arrived", future),
-        Rule("no_window", "the window column is empty", partial(missing, "window")),
+        Rule(
+            "no_window",
+            "the window is empty, no whole number, or far from the time",
+            partial(missing, "window"),
+        ),
     ]
 
 

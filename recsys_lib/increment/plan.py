@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from recsys_lib.errors import SettingsError
+from recsys_lib.windows import FAR, left_out, within_reach
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,19 @@ class Plan:
 def plan(windows: Iterable[int], history: int, increments: int | None) -> Plan:
     """Cut the log's windows (numbers of those that have rows) into history and increments.
 
-    `increments` None: all that the log has. Raises SettingsError when the log is too short.
+    `increments` None: all that the log has. Raises SettingsError when the log is too short, or its
+    first window stands alone and far. Windows behind a gap that no log has are left out.
     """
     have = sorted(set(windows))
     if not have:
         raise SettingsError("plan", ["the log must have at least one window with rows, got none"])
+    near = within_reach(have, alone=FAR)
+    if near != have:
+        lone = lone_window(have, history)
+        if lone is not None:
+            raise SettingsError("plan", [lone])
+        warnings.warn(left_out(near, have), stacklevel=2)
+        have = near
     first, last = have[0], have[-1]
     end = first + history - 1
     if end > last:
@@ -63,7 +73,8 @@ def lone_window(windows: Iterable[int], history: int) -> str | None:
         return None
     return (
         f"window {have[0]} stands alone, the next one with rows is {have[1]}: an event with a "
-        "wrong date? set clean.earliest to a day after it and begin with another --out"
+        "wrong date? set clean.earliest to a day after it (of a wrong number: name it in the "
+        "mapping's rejects) and begin with another --out"
     )
 
 

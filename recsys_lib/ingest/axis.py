@@ -18,6 +18,7 @@ from recsys_lib.types import LAST_FRACTION
 
 DAY = 86_400.0
 TABLE = "axis"
+NEAR, DRIFT = 3, 0.05
 UNITS = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}
 
 
@@ -85,9 +86,10 @@ def find_axis(rows: DataFrame, mapping: Mapping, earliest: str) -> Axis:
     it = rows.select(time.alias("time"), counted.alias("counted"))
     sane = it.where(plausible(F.col("time"), earliest, F.current_timestamp()))
     # Seconds, not timestamps: collected timestamps come in the zone of this process.
+    begins = F.min(F.when(F.col("counted").isNotNull(), F.struct("time", "counted")))
     first = sane.agg(
         F.unix_seconds(F.date_trunc("day", F.min("time"))).alias("day"),
-        F.min("counted").alias("counted"),
+        begins["counted"].alias("counted"),
     ).collect()[0]
     if first["day"] is None:
         return Axis(None, windows.days)
@@ -104,9 +106,10 @@ def plausible(time: Column, earliest: str, now: Column) -> Column:
 def place(
     rows: DataFrame, mapping: Mapping, axis: Axis, time: Column, earliest: str
 ) -> tuple[Column, Column]:
-    """(window, at) of each row; both null where the time is missing or not plausible."""
+    """(window, at) of each row; both null where the time is missing or not plausible, or a counted
+    window is far from where the time falls."""
     if mapping.time.period is not None:
-        window = column(mapping.time.period, rows).cast("int")
+        window = _whole(column(mapping.time.period, rows))
         return window, window.cast("double")
     sane = plausible(time, earliest, stamp(F.current_timestamp()))
     if axis.start is None:
@@ -114,15 +117,29 @@ def place(
         return none.cast("int"), none.cast("double")
     seconds = F.unix_micros(time) / F.lit(1e6) - F.lit(_seconds(axis.start))
     exact = seconds / F.lit(axis.days * DAY)
-    counted = _counted(rows, mapping)
-    window = F.floor(exact).cast("int") if mapping.windows.column is None else counted
+    if mapping.windows.column is None:
+        window = F.floor(exact).cast("int")
+    else:
+        window = _counted(rows, mapping)
+        sane = sane & (F.abs(window - F.floor(exact)) <= _most_apart(exact))
     within = F.least(F.greatest(exact - window, F.lit(0.0)), F.lit(LAST_FRACTION))
     return F.when(sane, window), F.when(sane, window + within)
 
 
 def _counted(rows: DataFrame, mapping: Mapping) -> Column:
     text = mapping.windows.column
-    return (F.lit(None) if text is None else column(text, rows)).cast(T.IntegerType())
+    return F.lit(None).cast("int") if text is None else _whole(column(text, rows))
+
+
+def _whole(number: Column) -> Column:
+    """As int; null where it is none. A cast of a larger one would wrap, or be the largest."""
+    exact = number.cast("double")
+    return F.when(exact.between(-(2**31), 2**31 - 1), number.cast("int"))
+
+
+def _most_apart(exact: Column) -> Column:
+    """Windows between a counted one and that of the time: months are not all as long as `days`."""
+    return F.lit(NEAR) + F.abs(exact) * F.lit(DRIFT)
 
 
 def _utc(time: datetime) -> datetime:

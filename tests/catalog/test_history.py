@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -136,18 +138,21 @@ def test_what_changed_can_be_read_from_the_change_feed(lake: Lake) -> None:
     ]
 
 
-def test_killed_after_the_history_the_same_call_finishes_the_merge(lake: Lake) -> None:
-    class KilledError(Exception):
-        pass
-
+@contextmanager
+def killed_before_the_merge(lake: Lake) -> Iterator[None]:
     def dying(*_: Any, **__: Any) -> bool:
-        raise KilledError
+        raise KeyboardInterrupt
 
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lake, "merge_once", dying)
+        with pytest.raises(KeyboardInterrupt):
+            yield
+
+
+def test_killed_after_the_history_the_same_call_finishes_the_merge(lake: Lake) -> None:
     rows: list[Said] = [("a", "red", "2", "true", None, 1)]
-    merge, lake.merge_once = lake.merge_once, dying  # type: ignore[method-assign]
-    with pytest.raises(KilledError):
+    with killed_before_the_merge(lake):
         merge_catalog(lake, 0, MAPPING, lambda _: table(lake, rows), lambda _: "one")
-    lake.merge_once = merge  # type: ignore[method-assign]
     for _ in range(2):
         merge_catalog(lake, 0, MAPPING, lambda _: table(lake, rows), lambda _: "one")
     assert shown(lake) == {"a": ("red", 2.0, True, None)}
@@ -155,6 +160,16 @@ def test_killed_after_the_history_the_same_call_finishes_the_merge(lake: Lake) -
     merge_catalog(lake, 1, MAPPING, lambda _: table(lake, grown), lambda _: "two")
     assert shown(lake) == {"a": ("red", 3.0, True, None)}
     assert lake.read("items_history").count() == 2, "what is recorded is not recorded again"
+
+
+def test_killed_after_the_history_a_call_with_a_newer_file_merges_both(lake: Lake) -> None:
+    rows: list[Said] = [("a", "red", "2", "true", None, 1)]
+    with killed_before_the_merge(lake):
+        merge_catalog(lake, 0, MAPPING, lambda _: table(lake, rows), lambda _: "one")
+    grown: list[Said] = [*rows, ("b", "red", "3", "true", None, 2)]
+    assert merge_catalog(lake, 1, MAPPING, lambda _: table(lake, grown), lambda _: "two")["items"]
+    assert shown(lake) == {"a": ("red", 2.0, True, None), "b": ("red", 3.0, True, None)}
+    assert lake.read("items_history").count() == 2
 
 
 def test_a_table_without_times_holds_as_it_is_since_ever(lake: Lake) -> None:
@@ -181,15 +196,10 @@ def test_a_table_that_changes_back_holds_as_it_did_before(lake: Lake, killed: bo
         rows: list[Said] = [("a", color, "", "", None, 0)]
         return merge_catalog(lake, 0, plain, lambda _: table(lake, rows), lambda _: color)["items"]
 
-    def dying(*_: Any, **__: Any) -> bool:
-        raise KeyboardInterrupt
-
     for color in ("red", "blue", "red"):
         if killed:
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(lake, "merge_once", dying)
-                with pytest.raises(KeyboardInterrupt):
-                    merge(color)
+            with killed_before_the_merge(lake):
+                merge(color)
         assert merge(color)
         assert not merge(color)
         assert {row["id"]: row["color"] for row in lake.read("items").collect()} == {"a": color}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -154,6 +155,28 @@ def test_a_source_that_ended_in_an_open_window_holds_it_open_for_so_long(lake: L
     for idle, closable in ((9.0, None), (4.0, 4), (1.0, 7), (0.0, 8)):
         settings = CleanSettings(watermark=WatermarkSettings(idle_windows=idle))
         assert closable_window(lake, settings, days=7.0) == closable
+
+
+@pytest.mark.parametrize(
+    ("windows", "alone", "closable", "told"),
+    [
+        ((0, 1, 2, 460), 3, 1, "window 460 is 458 windows after"),
+        ((0, 1, 2, 2_000_000_000, 2_000_000_001), 3, 1, "window 2000000000"),
+        ((0, 1, 2, 460, 461), 3, 460, None),
+        ((0, 1, 2, 460), 900, 459, None),
+    ],
+)
+def test_a_wrong_number_of_a_window_closes_none(
+    lake: Lake, windows: tuple[int, ...], alone: int, closable: int, told: str | None
+) -> None:
+    silver(lake, *(("shop", window, float(window), None) for window in windows))
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        found = closable_window(lake, CleanSettings(), days=7.0, counted=True, alone=alone)
+    assert found == closable
+    assert [told in str(w.message) for w in heard if "rejects" in str(w.message)] == (
+        [True] if told else []
+    )
 
 
 @pytest.mark.parametrize(

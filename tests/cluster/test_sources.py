@@ -203,6 +203,32 @@ def test_rows_of_mysql_land_by_time_and_id_though_moments_are_equal_or_commits_l
     assert [row["town"] for row in live.rows("users", "town")] == ["Ulm"]
 
 
+def test_rows_of_mysql_whose_ids_are_bytes_land_in_their_order(
+    live: Live, cluster: Cluster, mariadb: str
+) -> None:
+    live.mapping(user="who", item="what", type="'buy'", id="id")
+    settings = {
+        "jdbc.url": mariadb,
+        "jdbc.user": USER,
+        "jdbc.password_variable": "SHOP",
+        "jdbc.events": "visits",
+        "jdbc.settle_seconds": 0,
+        "jdbc.max_rows_per_batch": 1,
+    }
+    cluster.sql(
+        "CREATE TABLE visits (id BINARY(2) PRIMARY KEY, who VARCHAR(9), what VARCHAR(9), "
+        "at DATETIME, updated_at TIMESTAMP NOT NULL);"
+    )
+    place = "'u', 'i', '2024-01-08', '2024-01-09'"
+    rows = ", ".join(f"(0x{number}, {place})" for number in ("00FF", "80FE", "FFC3"))
+    try:
+        cluster.sql(f"INSERT INTO visits VALUES {rows};")
+        assert live.land("jdbc", settings, PASSWORD) == "landed 3, silver 3, quarantine 0"
+        assert live.land("jdbc", settings, PASSWORD) == "landed 0, silver 0, quarantine 0"
+    finally:
+        cluster.sql("DROP TABLE visits;")
+
+
 @contextmanager
 def dying(statements: int) -> Iterator[None]:
     """The process ends when it has said so many statements to MySQL."""

@@ -59,6 +59,14 @@ def test_a_log_shorter_than_its_history_says_how_long_it_is() -> None:
         plan(range(10, 15), history=26, increments=4)
 
 
+def test_windows_behind_a_gap_that_no_log_has_are_left_out() -> None:
+    with pytest.warns(match=r"window 2000000000 is 1999999995 windows after .* 5.*rejects"):
+        found = plan([*range(6), 2_000_000_000, 2_000_000_001], history=3, increments=None)
+    assert found == plan(range(6), history=3, increments=None)
+    with pytest.raises(SettingsError, match="window -2000000000 stands alone"):
+        plan([-2_000_000_000, *range(6)], history=3, increments=None)
+
+
 def test_a_log_without_rows_is_an_error() -> None:
     with pytest.raises(SettingsError, match="at least one window with rows, got none"):
         plan([], history=1, increments=None)

@@ -90,6 +90,21 @@ def test_a_counted_window_keeps_its_number_and_gets_a_fraction(spark: SparkSessi
     assert [(r["window"], r["at"]) for r in found] == [(9, 9.0), (9, 9.5), (10, 10.99)]
 
 
+def test_a_counted_window_far_from_where_its_time_falls_is_none(spark: SparkSession) -> None:
+    m = mapping(windows={"history": 1, "column": "week"})
+    told = [("2020-03-02", 9), ("2020-03-09", 10), ("2020-03-09", 2_000_000_000), ("2020-03-10", 0)]
+    rows = [(1, "a", *row) for row in [*told, ("2020-03-11", 2**32 + 10)]]
+    found = parsed(spark, rows, "user int, item string, time string, week bigint", m)
+    assert [r["window"] for r in found] == [9, 10, None, None, None]
+
+
+def test_a_period_that_is_no_whole_number_of_32_bits_is_none(spark: SparkSession) -> None:
+    m = mapping(time={"period": "p"}, windows={"history": 1})
+    rows = [(1, 2, text) for text in ("7", str(2**32 + 7), "1e30", "NaN", "soon")]
+    found = parsed(spark, rows, "user int, item int, p string", m)
+    assert [r["window"] for r in found] == [7, None, None, None, None]
+
+
 def test_a_period_is_all_the_time_there_is(spark: SparkSession) -> None:
     m = mapping(time={"period": "p"}, order="n", windows={"history": 1})
     (row,) = parsed(spark, [(1, 2, 3, 4)], "user int, item int, p int, n int", m)

@@ -93,3 +93,16 @@ def test_a_job_that_learns_judges_or_writes_waits_for_who_has_the_models(
         pytest.raises(LakeError, match=r"but turn \(process"),
     ):
         job.main(options)
+
+
+def test_a_vacuum_waits_for_who_writes_to_the_lake_and_for_who_has_the_models(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings.model_validate({"lake": {"wait_seconds": 0}})
+    mapping = load_mapping(shop.write_mapping(tmp_path / "m.yaml"))
+    replayed: Any = None
+    context = Context(settings, mapping, tmp_path, lake.spark, lake, replayed)
+    monkeypatch.setattr(vacuum, "opened", lambda *_: nullcontext(context))
+    for lock, job in ((context.alone, "land"), (context.alone_with_models, "recommend")):
+        with lock(job), pytest.raises(LakeError, match=rf"but {job} \(process"):
+            vacuum.main(["--hours", "0"])

@@ -86,6 +86,28 @@ def test_a_history_that_ends_before_the_first_window_is_refused_with_what_to_do(
         _due(context(lake, tmp_path))
 
 
+def test_a_history_whose_closing_was_killed_ends_where_it_was_to_end(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = context(lake, tmp_path)
+    arrive(lake, 0, at(1.2, key="a"), at(1.6, key="b"), at(3.2, key="c"))
+
+    def dying(*_: Any, **__: Any) -> bool:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lake, "merge_once", dying)
+        with pytest.raises(KeyboardInterrupt):
+            settle(live)
+    assert closed_window(lake) is None
+    arrive(lake, 1, at(0.9, key="older"), at(4.8, key="d"))
+    done = settle(live)
+    assert list(done) == [1, 2, 3]
+    for name in ("vocabulary", "sequences", "histories"):
+        assert lake.last(name, "features") is not None
+    assert {row["window"] for row in lake.read("sequences").collect()} == {1, 3}
+
+
 def test_a_reingest_first_cleans_what_a_killed_landing_left(lake: Lake, tmp_path: Path) -> None:
     arrive(lake, 0, at(0.2, key="a"), at(0.3, key="b", rejected="gift", payload=GIFT))
     live = context(lake, tmp_path)

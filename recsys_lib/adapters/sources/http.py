@@ -16,6 +16,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from http.client import HTTPException
 from itertools import pairwise
 from typing import Any
@@ -34,7 +35,7 @@ from recsys_lib.adapters.sources.feed import Feed, record, secret
 from recsys_lib.errors import SettingsError, SourceError
 from recsys_lib.settings import HttpSettings
 
-PAST = object()
+PAST = object()  # in place of an answer: there is no such page
 AGAIN = (408, 425, 429, 500, 502, 503, 504)
 
 
@@ -54,7 +55,7 @@ class Api:
         asked: set[str] = set()
         while True:
             answer = self._page(start, end, page)
-            found = [] if answer is PAST else _at(answer, settings.records)
+            found = _found(answer, settings.records)
             if not isinstance(found, list):
                 raise SourceError(
                     f"{settings.url}: http.records must lead to a list, {settings.records!r} leads "
@@ -100,8 +101,8 @@ class Api:
                 if error.code not in AGAIN:
                     raise SourceError(self._refused(error, url)) from None
                 wait = _retry_after(error.headers.get("Retry-After"))
-            # A lost connection, before or in the answer; an answer that is no JSON.
-            except (OSError, HTTPException, ValueError) as error:
+            # A lost connection, before or in the answer; no JSON; levels without end.
+            except (OSError, HTTPException, ValueError, RecursionError) as error:
                 told, wait = str(error), None
             if attempt < settings.retries:
                 pause = 0.5 * 2**attempt if wait is None else wait
@@ -117,7 +118,9 @@ class Api:
             headers = {**headers, "Authorization": f"Bearer {self.token}"}
         request = urllib.request.Request(url, headers=headers)
         with urllib.request.urlopen(request, timeout=self.settings.timeout_seconds) as answer:
-            return json.loads(answer.read().decode("utf-8", errors="replace"))
+            if answer.status == HTTPStatus.NO_CONTENT:
+                return PAST
+            return json.loads(answer.read().decode("utf-8-sig", errors="replace"))
 
     def _refused(self, error: urllib.error.HTTPError, url: str) -> str:
         variable = self.settings.token_variable
@@ -168,7 +171,9 @@ class Windows(DataSourceStreamReader, SupportsTriggerAvailableNow):
         assert isinstance(partition, Span)
         origin = f"{self.api.settings.url} {partition.start}/{partition.end}"
         for found in self.api.records(partition.start, partition.end):
-            yield json.dumps(found, ensure_ascii=False), origin
+            text = json.dumps(found, ensure_ascii=False)
+            # JSON may name half of a pair of surrogates, which no table can hold.
+            yield text.encode("utf-8", errors="replace").decode("utf-8"), origin
 
     def _over(self) -> datetime:
         return self.now() - timedelta(seconds=self.api.settings.settle_seconds)
@@ -237,6 +242,14 @@ def _at(answer: Any, path: str) -> Any:
     for part in filter(None, path.split(".")):
         answer = answer.get(part) if isinstance(answer, dict) else None
     return answer
+
+
+def _found(answer: Any, path: str) -> Any:
+    """What should be the list; empty where the answer says null in its place, as Go does."""
+    before, _, last = path.rpartition(".")
+    place = _at(answer, before)
+    said_null = isinstance(place, dict) and last in place and place[last] is None
+    return [] if answer is PAST or answer is None or said_null else _at(answer, path)
 
 
 def _keys(answer: Any) -> str:

@@ -16,12 +16,13 @@ import json
 import re
 import warnings
 from dataclasses import asdict, dataclass
+from functools import cached_property
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from recsys_lib.adapters.folders import file_system, literal, write_text
-from recsys_lib.adapters.mysql import NUMERIC, TEMPORAL, Mysql, quoted
+from recsys_lib.adapters.mysql import BINARY, NUMERIC, TEMPORAL, Mysql, quoted
 from recsys_lib.adapters.sources.feed import Feed, record
 from recsys_lib.adapters.sources.stream import FOREVER
 from recsys_lib.errors import SettingsError
@@ -61,13 +62,13 @@ class Table:
 
     def next_place(self, after: Place | None, until: str) -> Place | None:
         """The last of the next rows, as many as a micro-batch takes; None where there are none."""
-        found = self.check()
         due = f"FROM {quoted(self.name)} WHERE {self._updated} <= '{until}'"
         due = f"{due} AND {self._after(after)}" if after else due
         moment = f"DATE_FORMAT({self._updated}, {MOMENT})"
-        numeric = found[self.settings.id] in NUMERIC
+        kind = self._kinds[self.settings.id]
         # Hexadecimal, so that no id can be read as SQL.
-        identity = self._id if numeric else f"CONCAT('_utf8mb4 0x', HEX({self._id}))"
+        sign = "0x" if kind in BINARY else "_utf8mb4 0x"
+        identity = self._id if kind in NUMERIC else f"CONCAT('{sign}', HEX({self._id}))"
         select = f"SELECT {moment}, {identity} {due}"
         last = self.settings.max_rows_per_batch - 1
         full = f"ORDER BY {self._updated}, {self._id} LIMIT 1 OFFSET {last}"
@@ -115,6 +116,10 @@ class Table:
             f"WHERE {self._updated} <= '{last.moment}' AND {where}"
         )
 
+    @cached_property
+    def _kinds(self) -> dict[str, int]:
+        return self.check()
+
     @property
     def _updated(self) -> str:
         return quoted(self.settings.updated)
@@ -135,7 +140,11 @@ class Ranges:
     folder: str
 
     def plan(self, table: Table) -> None:
-        """Write down all that is due now. A kill leaves whole ranges; the next plan goes on."""
+        """Write down all that is due now. A kill leaves whole ranges; the next plan goes on.
+
+        Ranges are read when the plan is made: what is committed in them meanwhile is read with
+        them. Only what lies behind the first of them may have been read before.
+        """
         fs, inner = file_system(self.folder)
         fs.makedirs(inner, exist_ok=True)
         done = sorted(f for f in fs.ls(inner, detail=False) if f.endswith(".json"))
@@ -152,14 +161,14 @@ class Ranges:
         number, until = len(done), table.settled()
         while (last := table.next_place(after, until)) is not None:
             tail = table.tail(last)
-            if reached is not None and (now := table.tail(reached)) != seen:
+            if after is not None and after == reached and table.tail(reached) != seen:
                 # Committed since it was looked at: in the new digest, and in no range yet.
-                after, seen = table.before(reached), now
+                after = table.before(reached)
                 continue
             ends = {"after": asdict(after) if after else None, "last": asdict(last)}
             planned = {**ends, "tail": tail}
             write_text(f"{self.folder}/{number:012d}.json", json.dumps(planned))
-            number, after, reached, seen = number + 1, last, last, tail
+            number, after, reached = number + 1, last, None
 
 
 def jdbc_feed(spark: SparkSession, settings: JdbcSettings, name: str, folder: str) -> Feed:

@@ -78,6 +78,40 @@ def test_an_api_without_a_page_behind_the_last_has_come_to_its_end(shop: ShopApi
         asked(shop)
 
 
+@pytest.mark.parametrize("last", [(200, {}, b'{"data": null}'), (200, {}, b"null"), (204, {}, b"")])
+def test_a_page_without_records_may_be_said_in_more_than_one_way(
+    shop: ShopApi, last: tuple[int, dict[str, str], bytes]
+) -> None:
+    answers(shop, {"data": [1, 2]})
+    shop.moods = [*shop.moods, last]
+    assert asked(shop) == [1, 2]
+    shop.moods = [last]
+    assert asked(shop) == [], "a window in which nothing happened"
+
+
+def test_an_answer_may_begin_with_a_byte_order_mark(shop: ShopApi) -> None:
+    page = json.dumps({"data": ["café"]}).encode("utf-8-sig")
+    shop.moods = [(200, {}, page), (204, {}, b"")]
+    assert asked(shop) == ["café"]
+
+
+def test_an_answer_of_countless_levels_is_told_as_one_that_is_of_no_use(shop: ShopApi) -> None:
+    shop.moods = [(200, {}, b"[" * 100_000)] * 4
+    with pytest.raises(SourceError, match="no usable answer in 4 attempts"):
+        asked(shop)
+
+
+def test_a_record_with_half_a_surrogate_pair_lands(
+    spark: SparkSession, shop: ShopApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHOP_TOKEN", TOKEN)
+    shop.events = [{"at": "2024-02", "q": "\ud83d!"}, {"at": "2024-02", "q": "\ud83d\ude00"}]
+    told = settings(shop, token_variable="SHOP_TOKEN", window_hours=24 * 365)
+    landed = Landed(tmp_path)
+    assert landed.run(http_feed(spark, told)) == 2
+    assert [json.loads(text)["q"] for text in landed.column("payload")] == ["?!", "😀"]
+
+
 def test_a_busy_api_is_asked_again_after_the_time_it_names(shop: ShopApi) -> None:
     shop.moods = [(429, {"Retry-After": "7"}, b""), (503, {}, b""), (200, {}, b"{half an answ")]
     waits: list[float] = []
