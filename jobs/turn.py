@@ -13,7 +13,7 @@ from __future__ import annotations
 from pyspark.sql import functions as F
 
 from jobs.context import Context, log, opened, parser, run
-from jobs.evaluate import evaluate
+from jobs.evaluate import Scores, evaluate
 from jobs.ingest import landed
 from jobs.land import SOURCES, feeds_of, land, told
 from jobs.prepare import settle
@@ -50,11 +50,18 @@ def learn(context: Context, window: int) -> str:
     if context.tracking.champion() is not None:
         scores = evaluate(context, window)
         verdict = promote(context, window, scores)
-        said = "is champion" if verdict is None else "promoted" if verdict.promote else "held"
+        said = "is champion" if verdict is None else _moved(context, scores)
     version = train(context, window)
     found = "nothing to learn" if version is None else f"learned as {version.uri}"
     log.info("window %s: %s, %s", window, said, found)
     return f"window {window}: {said}, {found}"
+
+
+def _moved(context: Context, scores: Scores) -> str:
+    """A verdict to promote moves nobody where another has been made the champion since."""
+    champion = context.tracking.champion()
+    leads = champion is not None and champion.version == scores.roles["candidate"]
+    return "promoted" if leads else "held"
 
 
 def main(argv: list[str]) -> None:

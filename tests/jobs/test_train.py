@@ -18,7 +18,7 @@ from recsys_lib.errors import RanksError, SourceError
 from recsys_lib.features.recipe import prepare_window
 from recsys_lib.mapping import Mapping
 from recsys_lib.settings import CompressSettings, FeatureSettings, Settings
-from recsys_lib.types import Increment, ModelVersion
+from recsys_lib.types import Increment, ModelVersion, Verdict
 from tests.train.shop import TRAIN, Shop
 
 
@@ -139,6 +139,11 @@ def test_a_turn_over_a_window_in_which_nobody_came_leaves_models_as_they_are(
     assert done == []
     assert turn.learn(context, 6) == "window 6: is champion, nothing to learn"
     assert done == ["evaluate", "promote", "train"]
+    for candidate, said in ((1, "promoted"), (2, "held")):  # 2: another leads since the exam
+        scores = SimpleNamespace(roles={"champion": 0, "candidate": candidate})
+        monkeypatch.setattr(turn, "evaluate", lambda *_, found=scores: found)
+        monkeypatch.setattr(turn, "promote", lambda *_: Verdict(True, ()))
+        assert turn.learn(context, 6) == f"window 6: {said}, nothing to learn"
 
 
 def test_versions_that_are_superseded_give_up_their_pins_once(
