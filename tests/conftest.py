@@ -29,7 +29,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
     """One session for all tests: starting one takes longer than most of them."""
-    settings = SparkSettings(master="local[2]", driver_memory="1g", conf=CONF)
+    settings = SparkSettings(master="local[2]", driver_memory="1536m", conf=CONF)
     with spark_session(settings, "tests") as session:
         yield session
 
