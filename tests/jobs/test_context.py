@@ -65,6 +65,18 @@ def test_a_number_that_means_nothing_is_refused_before_anything_is_opened(
     assert f"must be at least {least}, got {options[-1]}" in capsys.readouterr().err
 
 
+def impatient(
+    job: ModuleType, lake: Lake, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> Context:
+    """The job opens this run, in which nobody waits for another."""
+    settings = Settings.model_validate({"lake": {"wait_seconds": 0}})
+    mapping = load_mapping(shop.write_mapping(folder / "m.yaml"))
+    replayed: Any = None
+    context = Context(settings, mapping, folder, lake.spark, lake, replayed)
+    monkeypatch.setattr(job, "opened", lambda *_: nullcontext(context))
+    return context
+
+
 @pytest.mark.parametrize(
     ("job", "options"),
     [
@@ -82,11 +94,7 @@ def test_a_job_that_learns_judges_or_writes_waits_for_who_has_the_models(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    settings = Settings.model_validate({"lake": {"wait_seconds": 0}})
-    mapping = load_mapping(shop.write_mapping(tmp_path / "m.yaml"))
-    replayed: Any = None
-    context = Context(settings, mapping, tmp_path, lake.spark, lake, replayed)
-    monkeypatch.setattr(job, "opened", lambda *_: nullcontext(context))
+    context = impatient(job, lake, tmp_path, monkeypatch)
     with (
         context.alone("land"),  # goes on meanwhile
         context.alone_with_models("turn"),
@@ -98,11 +106,7 @@ def test_a_job_that_learns_judges_or_writes_waits_for_who_has_the_models(
 def test_a_vacuum_waits_for_who_writes_to_the_lake_and_for_who_has_the_models(
     lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = Settings.model_validate({"lake": {"wait_seconds": 0}})
-    mapping = load_mapping(shop.write_mapping(tmp_path / "m.yaml"))
-    replayed: Any = None
-    context = Context(settings, mapping, tmp_path, lake.spark, lake, replayed)
-    monkeypatch.setattr(vacuum, "opened", lambda *_: nullcontext(context))
+    context = impatient(vacuum, lake, tmp_path, monkeypatch)
     for lock, job in ((context.alone, "land"), (context.alone_with_models, "recommend")):
         with lock(job), pytest.raises(LakeError, match=rf"but {job} \(process"):
             vacuum.main(["--hours", "0"])
