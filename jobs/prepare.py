@@ -23,7 +23,7 @@ from recsys_lib.clean.recipe import READER, clean_increment
 from recsys_lib.clean.report import as_table, by_rule
 from recsys_lib.errors import SourceError
 from recsys_lib.features.recipe import prepare_window
-from recsys_lib.increment.plan import lone_window
+from recsys_lib.increment.plan import ends_early, lone_window
 from recsys_lib.tables import FEATURES, closed_window
 
 
@@ -56,17 +56,13 @@ def _due(context: Context) -> range:
         return range(closed + 1, last + 1)
     rows = lake.read("silver").where(F.col("window") <= last).select("window").distinct().collect()
     have = [row["window"] for row in rows]
-    end, lone = min(have) + windows.history - 1, lone_window(have, windows.history)
-    if end < 0:
-        wish = "set windows.start to an earlier time and begin with another --out"
-        raise SourceError(
-            f"the history must end with window 0 or a later one, but it is windows {min(have)} to "
-            f"{end}, before windows.start or the first day that landed; {lone or wish}"
-        )
+    early, lone = ends_early(have, windows.history), lone_window(have, windows.history)
+    if early is not None:
+        raise SourceError(early)
     if lone is not None:
         log.warning("%s", lone)
         print(lone)
-    return range(end, last + 1)
+    return range(min(have) + windows.history - 1, last + 1)
 
 
 def main(argv: list[str]) -> None:

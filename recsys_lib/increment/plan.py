@@ -33,8 +33,8 @@ class Plan:
 def plan(windows: Iterable[int], history: int, increments: int | None) -> Plan:
     """Cut the log's windows (numbers of those that have rows) into history and increments.
 
-    `increments` None: all that the log has. Raises SettingsError when the log is too short, or its
-    first window stands alone and far. Windows behind a gap that no log has are left out.
+    `increments` None: all that the log has. Raises SettingsError when the log is too short, its
+    first window stands alone and far, or its history ends before window 0. Windows behind a gap that no log has are left out.
     """
     have = sorted(set(windows))
     if not have:
@@ -54,6 +54,9 @@ def plan(windows: Iterable[int], history: int, increments: int | None) -> Plan:
             f"got {history}; lower it, or shorten windows.days"
         )
         raise SettingsError("mapping", [fault])
+    early = ends_early(have, history)
+    if early is not None:
+        raise SettingsError("plan", [early])
     after = range(end + 1, last + 1)
     if increments is None:
         return Plan(
@@ -62,6 +65,20 @@ def plan(windows: Iterable[int], history: int, increments: int | None) -> Plan:
     chosen = tuple(after[:increments])
     following = after[increments : increments + 1]
     return Plan(first, end, chosen, following[0] if following else None)
+
+
+def ends_early(windows: Iterable[int], history: int) -> str | None:
+    """What to do where the history would end before window 0; None where it does not."""
+    have = sorted(set(windows))
+    end = have[0] + history - 1
+    if end >= 0:
+        return None
+    wish = "set windows.start to an earlier time and begin with another --out"
+    return (
+        f"the history must end with window 0 or a later one, but it is windows {have[0]} to "
+        f"{end}, before windows.start or the first day that landed; "
+        f"{lone_window(have, history) or wish}"
+    )
 
 
 def lone_window(windows: Iterable[int], history: int) -> str | None:

@@ -111,7 +111,11 @@ class Asking:
             types = _indices(_values(batch, "types", lengths), self._words[1])
         values = np.zeros(size, np.float32)
         if "values" in batch.column_names:
-            told = pc.cast(_values(batch, "values", lengths), pa.float32())
+            try:
+                told = pc.cast(_values(batch, "values", lengths), pa.float32())
+            except pa.ArrowException as error:
+                step = "correct them or leave the column out"
+                raise SourceError(f"values must be numbers, {error}; {step}") from None
             values = np.nan_to_num(np.asarray(told.fill_null(0)), posinf=0.0)
         ids = pc.cast(batch.column("request_id"), pa.string()).combine_chunks()
         return ids, Histories(

@@ -67,6 +67,14 @@ def test_windows_behind_a_gap_that_no_log_has_are_left_out() -> None:
         plan([-2_000_000_000, *range(6)], history=3, increments=None)
 
 
+def test_a_history_that_ends_before_window_0_is_refused_with_what_to_do() -> None:
+    with pytest.raises(
+        SettingsError, match=r"windows -2 to -1, before windows\.start.*another --out"
+    ):
+        plan(range(-2, 9), history=2, increments=None)
+    assert plan(range(-2, 9), history=3, increments=1).history == 0
+
+
 def test_a_log_without_rows_is_an_error() -> None:
     with pytest.raises(SettingsError, match="at least one window with rows, got none"):
         plan([], history=1, increments=None)

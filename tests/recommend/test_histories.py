@@ -154,6 +154,12 @@ def test_profiles_are_unknown() -> None:
     assert read({"request_id": ["x"], "items": [["a"]]}).profile.tolist() == [[0]]
 
 
+def test_values_that_are_no_numbers_are_told() -> None:
+    told = {"request_id": ["x"], "items": [["a", "b"]], "values": [["1.5", "n/a"]]}
+    with pytest.raises(SourceError, match=r"values must be numbers.*n/a.*leave the column out"):
+        read(told)
+
+
 def test_values_are_read_and_unknown_ones_are_nothing() -> None:
     told = {"request_id": ["x"], "items": [["a", "b", "a"]], "values": [[2.5, None, 1]]}
     assert read(told).values.tolist() == [2.5, 0.0, 1.0]
