@@ -26,6 +26,7 @@ from recsys_lib.model.catalog import Catalog
 from recsys_lib.model.histories import Scorer
 from recsys_lib.model.requests import requests
 from recsys_lib.settings import EvaluateSettings, Settings
+from recsys_lib.tables import closed_window
 from recsys_lib.types import ModelVersion
 
 TABLES = ("vocabulary", "item_features", "item_counts", "item_returns", "neighbours", "plans")
@@ -53,10 +54,12 @@ def shop_tables(context: Context) -> dict[str, int]:
 
 
 def last_window(context: Context) -> int | None:
-    """The last one that was prepared; None where none was."""
-    if not context.lake.exists("sequences"):
+    """The last one that was prepared to its end; None where none was."""
+    closed = closed_window(context.lake)
+    if closed is None or not context.lake.exists("sequences"):
         return None
-    found = context.lake.read("sequences").agg(F.max("window")).collect()[0][0]
+    rows = context.lake.read("sequences").where(F.col("window") <= closed)
+    found = rows.agg(F.max("window")).collect()[0][0]
     return None if found is None else int(found)
 
 

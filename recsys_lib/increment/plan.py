@@ -34,7 +34,8 @@ def plan(windows: Iterable[int], history: int, increments: int | None) -> Plan:
     """Cut the log's windows (numbers of those that have rows) into history and increments.
 
     `increments` None: all that the log has. Raises SettingsError when the log is too short, its
-    first window stands alone and far, or its history ends before window 0. Windows behind a gap that no log has are left out.
+    first window stands alone and far, or its history ends before window 0. Windows behind a gap
+    that no log has are left out.
     """
     have = sorted(set(windows))
     if not have:
